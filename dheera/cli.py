@@ -1,0 +1,323 @@
+"""
+The command line: ``dheera_ai`` serves, ``dheera_ai check`` says whether it would.
+
+Nothing is configured here; that is `dheera.config`. The reactor comes in when the serving begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
+
+import click
+from attrs import define
+from twisted.internet.defer import Deferred, FirstError
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.interfaces import IReactorCore
+from twisted.logger import Logger
+
+from dheera import __version__, logs
+from dheera.config import Config, ConfigurationError, load
+from dheera.kinds import shown
+
+log = Logger()
+
+
+def main() -> None:
+    """
+    The program ``dheera_ai``.
+    """
+    dheera_ai()
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _configuration_options(command: Command) -> Command:
+    options = (
+        click.option("--host", metavar="ADDRESS", help="Listen on this address.  [default: 0.0.0.0]"),
+        click.option("--port", metavar="NUMBER", help="Listen on this port; 0 takes any free one.  [default: 4000]"),
+        click.option(
+            "--listen",
+            metavar="ENDPOINT",
+            multiple=True,
+            help="Listen on this Twisted endpoint in place of address and port; may be given many times.",
+        ),
+        click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Read settings from this file."),
+        click.option("--demo", is_flag=True, help="Serve from a built-in stand-in for Mistral: no key, no network."),
+        click.option(
+            "--log-format",
+            metavar="text|json",
+            help="How events are written to standard error.  [default: text]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+# "\b" tells click to leave the lines of a paragraph as they are.
+HELP = """
+Serve the Mistral API at http://HOST:PORT/mistral, with the real key kept here.
+
+\b
+Try it without a key:
+  dheera_ai --demo
+Serve:
+  export MISTRAL_API_KEY=...         the real key, sent to Mistral alone
+  export DHEERA_AI_MASTER_KEY=...    the key that clients send
+  dheera_ai
+Elsewhere:
+  dheera_ai --host 127.0.0.1 --port 8080
+  dheera_ai --listen tls:/etc/dheera/tls:443 --listen unix:/run/dheera.sock
+
+\b
+Environment (a variable that is set to the empty string is not set):
+  MISTRAL_API_KEY         the real key
+  MISTRAL_API_BASE        where requests go    [default: https://api.mistral.ai]
+  DHEERA_AI_MASTER_KEY    the key that clients send; without one any key passes,
+                          but only from this machine
+  DATABASE_URL            where keys and the ledger are kept
+  DHEERA_AI_CONFIG        as --config
+  DHEERA_AI_HOST          as --host
+  DHEERA_AI_PORT          as --port
+
+The file overrides the defaults, the environment the file, and options the environment. Exits 0 after SIGTERM or
+Ctrl-C, 1 when it cannot start, 2 when the configuration is wrong.
+"""
+
+
+@click.group(
+    "dheera_ai",
+    invoke_without_command=True,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@_configuration_options
+@click.version_option(__version__, prog_name="dheera_ai", message="%(prog)s %(version)s")
+@click.pass_context
+def dheera_ai(context: click.Context, /, **given: Any) -> None:
+    """
+    Serves, unless a sub-command says otherwise.
+    """
+    if context.invoked_subcommand is None:
+        serve(_configuration(given))
+    context.obj = given
+
+
+@dheera_ai.command()
+@_configuration_options
+@click.pass_context
+def check(context: click.Context, /, **given: Any) -> None:
+    """
+    Check the configuration, say what would be served, and exit.
+
+    Takes the options of dheera_ai, before or after the word "check". Exits 2, and says all that is wrong, when the
+    configuration cannot be used. Nothing is listened on and nobody is called.
+    """
+    config = _configuration({name: value or context.obj[name] for name, value in given.items()})
+    # systemd hands its sockets to the service, not to whoever checks its file.
+    _require_endpoints([each for each in config.listen.endpoints if not each.startswith("systemd:")])
+    click.echo(description(config))
+
+
+def description(config: Config) -> str:
+    """
+    What would be served, where, and to whom, in a sentence or two without a secret.
+    """
+    upstream = "the built-in demo" if config.demo else config.mistral.api_base
+    if config.master_key is not None:
+        mode = "with a master key"
+    elif config.listen.open_to_network:
+        mode = "in open mode, to the whole network (no master key; open_to_network is true)"
+    else:
+        mode = "in open mode, to this machine alone (no master key)"
+    sentence = f"Would serve {upstream} on {' and '.join(_addresses(config))}, {mode}."
+    if not config.demo and config.mistral.api_key is None:
+        sentence += " Requests would be answered 503: MISTRAL_API_KEY is not set."
+    return sentence
+
+
+def _addresses(config: Config) -> Sequence[str]:
+    if config.listen.endpoints:
+        return config.listen.endpoints
+    host = f"[{config.listen.host}]" if ":" in config.listen.host else config.listen.host
+    scheme = "http" if config.listen.tls_certificate is None else "https"
+    return [f"{scheme}://{host}:{config.listen.port or '(any free port)'}"]
+
+
+class _Refused(click.ClickException):
+    """
+    The configuration cannot be used: told as it is, exit 2.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n  ".join(["dheera_ai: the configuration cannot be used", *problems]))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, file=file, err=True)
+
+
+def _configuration(given: Mapping[str, Any]) -> Config:
+    said = {name: value for name, value in given.items() if name != "config"}
+    try:
+        return load(given["config"], os.environ, said)
+    except ConfigurationError as error:
+        raise _Refused(error.problems) from None
+
+
+def _require_endpoints(endpoints: Sequence[str]) -> None:
+    from twisted.internet import reactor
+
+    problems = []
+    for each in endpoints:
+        try:
+            serverFromString(reactor, each)
+        except Exception as error:  # noqa: BLE001 - each parser, and any plugin, has its own ways to fail
+            reason = "systemd passed no such socket" if each.startswith("systemd:") else _words(error)
+            problems.append(f"[listen] endpoints or --listen: found {shown(each)}, which cannot be used ({reason})")
+    if problems:
+        raise _Refused(problems)
+
+
+def serve(config: Config) -> None:
+    """
+    Serve until told to stop, then exit.
+    """
+    from twisted.internet import reactor
+
+    from dheera.service import build  # noqa: PLC0415 - --help and check do without the whole program
+
+    _require_endpoints(config.listen.endpoints)
+    raise_file_limit()
+    logs.begin(config.log_format, sys.stderr)
+    sys.exit(Run(reactor, build(reactor, config, announce)).to_the_end())
+
+
+def announce(line: str) -> None:
+    """
+    Say a line on standard output at once. That nobody listens there is no reason to stop.
+    """
+    with contextlib.suppress(OSError):
+        click.echo(line)
+
+
+def raise_file_limit() -> None:
+    """
+    Allow as many open files as the system lets us. The usual soft limit of 1024 is for programs that call select().
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems promise "unlimited" and refuse it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Served(Protocol):
+    """
+    What can be run: both Deferreds fire when it is done, and stopping what has not, or not fully, started is fine.
+    """
+
+    def startService(self) -> Deferred[None]:
+        """
+        Begin to serve; fails when that is not possible.
+        """
+        ...
+
+    def stopService(self) -> Deferred[None]:
+        """
+        End what is under way, and serve no more.
+        """
+        ...
+
+
+@define(eq=False)
+class Run:
+    """
+    One life of a service in this process, from the start of the reactor to its stop.
+    """
+
+    _reactor: IReactorCore
+    _service: Served
+    _stopping: bool = False
+    _exit_code: int = 0
+
+    def to_the_end(self) -> int:
+        """
+        Run it until it fails to start, or a signal stops it.
+
+        :return: the exit code.
+        """
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
+        self._reactor.callWhenRunning(self._start)
+        self._reactor.run()
+        return self._exit_code
+
+    def _start(self) -> None:
+        starting = Deferred.fromCoroutine(self._started())
+        starting.addErrback(lambda failure: log.failure("Starting broke off", failure=failure))
+
+    async def _started(self) -> None:
+        try:
+            await self._service.startService()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told and the process ends
+            if self._stopping:
+                return  # interrupted, which is no failure
+            self._exit_code = 1
+            cause = _cause(error)
+            if not isinstance(cause, CannotListenError | OSError):
+                log.failure("Starting failed")
+            click.echo(f"dheera_ai: {_start_problem(cause)}", err=True)
+            with contextlib.suppress(ReactorNotRunning):
+                self._reactor.stop()
+
+    def _stop(self) -> Deferred[None]:
+        self._stopping = True
+        # Who presses Ctrl-C again does not want to wait; who sends SIGTERM again has been heard.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return self._service.stopService()
+
+
+def _cause(error: BaseException) -> BaseException:
+    while isinstance(error, FirstError) and error.subFailure.value is not None:
+        error = error.subFailure.value
+    return error
+
+
+def _start_problem(error: BaseException) -> str:
+    if not isinstance(error, CannotListenError):
+        return f"cannot start: {_words(error)}"
+    path_or_port = error.port.decode(errors="replace") if isinstance(error.port, bytes) else str(error.port)
+    host = f"[{error.interface}]" if ":" in (error.interface or "") else error.interface or "0.0.0.0"
+    # Of a Unix socket Twisted tells the path in place of the port.
+    where = f"{host}:{path_or_port}" if path_or_port.isdecimal() else path_or_port
+    match error.socketError:
+        case OSError(errno=errno.EADDRINUSE) | "Cannot acquire lock":
+            reason = (
+                "another program listens there. Stop it, or choose another place "
+                "with --port or DHEERA_AI_PORT (0 takes any free port), or with --listen"
+            )
+        case OSError(errno=errno.EADDRNOTAVAIL):
+            reason = "this machine has no such address. Choose one with --host or DHEERA_AI_HOST"
+        case OSError(errno=errno.EACCES):
+            reason = "this user may not. Ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd"
+        case other:
+            reason = _words(other) if isinstance(other, BaseException) else str(other)
+    return f"cannot listen on {where}: {reason}."
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        # Of two files the second is the one that was asked for: the lock of a Unix socket is a link to a process id.
+        file = error.filename2 or error.filename
+        return f"{error.strerror} ({os.fsdecode(file)})" if file else error.strerror
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

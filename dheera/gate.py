@@ -1,0 +1,138 @@
+"""
+Who are you, and may you? Without a master key the gate is open, but to this machine alone; with one, it opens to that
+key alone.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import ip_address
+
+from attrs import define
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IAddress
+
+from dheera.boundaries import Admission, Caller, Gate
+from dheera.errors import NotAllowed, NotAuthenticated
+from dheera.keys import Secret
+
+_APPLICATION = re.compile(rb"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*)(?::[0-9]*)?")
+
+
+@define(eq=False)
+class OpenGate:
+    """
+    No master key: any credential, or none, is accepted.
+
+    A browser on this machine is a danger here: any page that it shows may send requests to this port. So a page of
+    another origin is refused, and so is a name that only looks local (DNS rebinding).
+
+    :param to_network: whether peers that are not on this machine are served as well.
+    """
+
+    to_network: bool
+
+    def admit(self, caller: Caller) -> Deferred[Admission]:
+        """
+        Let anybody on this machine in.
+        """
+        if not self.to_network:
+            if not is_local(caller.peer):
+                return fail(
+                    NotAllowed(
+                        "No master key is set, so only this machine is served. Set DHEERA_AI_MASTER_KEY, or set "
+                        "open_to_network = true in the configuration to serve everybody without a key."
+                    )
+                )
+            if not (_names_this_machine(caller.host) and _names_this_machine(caller.origin)):
+                return fail(
+                    NotAllowed(
+                        "No master key is set, so requests must be addressed to localhost or an IP address, and web "
+                        "pages of other origins may not send any. Set DHEERA_AI_MASTER_KEY to lift this."
+                    )
+                )
+        return succeed(Admission(alias="anyone"))
+
+    def describe(self) -> str:
+        """
+        The mode in words.
+        """
+        if self.to_network:
+            return "Open to the network: no master key is set, and anybody who reaches this port is served."
+        return "Open to this machine only: no master key is set. Set DHEERA_AI_MASTER_KEY to serve others."
+
+
+@define(eq=False)
+class MasterKeyGate:
+    """
+    The master key opens; nothing else does.
+    """
+
+    master_key: Secret
+
+    def admit(self, caller: Caller) -> Deferred[Admission]:
+        """
+        Let the bearer of the master key in.
+        """
+        if caller.credential is None:
+            return fail(NotAuthenticated("No API key was sent. Send one as: Authorization: Bearer KEY"))
+        if not self.master_key.matches(caller.credential):
+            return fail(NotAuthenticated("This API key is not known here. Ask whoever runs this dheera for one."))
+        return succeed(Admission(alias="master"))
+
+    def describe(self) -> str:
+        """
+        The mode in words.
+        """
+        return "A key is needed: the master key is accepted, all else is refused."
+
+
+def is_local(peer: IAddress) -> bool:
+    """
+    Whether *peer* is on this machine: the loopback interface, or a Unix socket.
+    """
+    if isinstance(peer, UNIXAddress):
+        return True
+    return isinstance(peer, (IPv4Address, IPv6Address)) and _is_loopback(peer.host)
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(host: str) -> bool:
+    address = ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+@lru_cache(maxsize=256)
+def _names_this_machine(authority: bytes) -> bool:
+    """
+    Whether a ``Host`` or an ``Origin`` is an IP address or localhost, which no stranger's DNS can be behind. An absent
+    one tells nothing against the caller, nor does that of an installed application (``vscode-file://...``).
+    """
+    if not authority or _APPLICATION.match(authority):
+        return True
+    match = _AUTHORITY.fullmatch(authority.decode("latin-1").strip().lower())
+    if match is None:
+        return False
+    name = match[1].strip("[]").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def make_gate(master_key: Secret | None, *, open_to_network: bool) -> Gate:
+    """
+    The gate that fits: with a master key it is closed to all else.
+    """
+    return OpenGate(to_network=open_to_network) if master_key is None else MasterKeyGate(master_key)
+
+
+_open: type[Gate] = OpenGate
+_master: type[Gate] = MasterKeyGate

@@ -1,0 +1,218 @@
+"""
+What a setting may be: for each kind the words that tell an operator what is wanted, and the function
+that reads it. A setting that names a file is read by opening it; nothing else is looked at.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from dheera.keys import Secret
+
+
+class Unfit(Exception):
+    """
+    A value does not fit its setting. The text, if any, is told in place of the value.
+    """
+
+
+@frozen
+class Kind:
+    """
+    What a setting wants: in words, and as the function that reads it or raises `Unfit`.
+
+    :param hidden: the value is a secret and is never told.
+    :param names_file: the value is a path, to be made absolute before it is read.
+    """
+
+    wanted: str
+    read: Callable[[Any], object]
+    hidden: bool = False
+    names_file: bool = False
+
+    def problem(self, value: object, unfit: Unfit) -> str:
+        """
+        What was found and what was wanted, about a value that `read` refused.
+        """
+        return f"found {str(unfit) or shown(value, hidden=self.hidden)}, wanted {self.wanted}"
+
+
+def shown(value: object, *, hidden: bool = False) -> str:
+    """
+    A value as an operator may have written it, short, on one line, with the name of its type.
+
+    Arrays, tables, and whatever is *hidden* or has no short form are told by their type alone.
+    """
+    sort = _SORTS.get(type(value), "a date or time")
+    if hidden:
+        return f"{sort} (not shown)"
+    if isinstance(value, str):
+        written = json.dumps(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
+        return f"{written} ({sort})"
+    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) <= _LARGEST):
+        return f"{str(value).lower()} ({sort})"
+    return sort
+
+
+def reason(error: Exception) -> str:
+    """
+    What OpenSSL says, without its numbers.
+    """
+    return str(getattr(error, "reason", None) or error).replace("_", " ").lower()
+
+
+_SHOWN = 80
+_LARGEST = 2**63 - 1  # TOML promises no more
+_SORTS = {
+    bool: "a boolean",
+    int: "a whole number",
+    float: "a decimal number",
+    str: "a string",
+    list: "an array",
+    tuple: "an array",
+    dict: "a table",
+}
+_YEAR = 365 * 86400.0  # beyond some weeks more, epoll refuses to wait
+
+
+def _boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Unfit
+    return value
+
+
+def _whole(lowest: int, highest: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        # To Python true is 1; to an operator it is not.
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise Unfit
+        return value
+
+    return read
+
+
+def _positive(highest: float) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise Unfit
+        if not 0 < value <= highest:  # NaN is on neither side
+            raise Unfit
+        return float(value)
+
+    return read
+
+
+def _matching(pattern: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise Unfit
+        return value
+
+    return read
+
+
+def _host(value: object) -> str:
+    if not isinstance(value, str):
+        raise Unfit
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value):
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise Unfit from None
+    return value
+
+
+def _endpoints(value: object) -> tuple[str, ...]:
+    # The rest of the syntax belongs to Twisted's parsers, which want a reactor.
+    if not isinstance(value, list | tuple):
+        raise Unfit
+    endpoint = _matching(r"[A-Za-z0-9]+:[^\x00-\x1f\x7f]+")
+    for each in value:
+        try:
+            endpoint(each)
+        except Unfit:
+            raise Unfit(f"{shown(each)} among them") from None
+    return tuple(value)
+
+
+def _api_base(value: object) -> str:
+    if not isinstance(value, str):
+        raise Unfit
+    if "://" not in value:
+        # Somebody may have mixed it up with the key.
+        raise Unfit("a text that does not begin with http:// or https:// (not shown)")
+    for mark, meaning in ("@", "user name or password"), ("?", "query"), ("#", "fragment"):
+        if mark in value:
+            raise Unfit(f'a URL with a {meaning} ("{mark}"; not shown, it may be secret)')
+    if not re.fullmatch(_BASE, value):
+        raise Unfit
+    try:
+        parts = urlsplit(value)
+        usable = parts.port != 0 and not {".", ".."} & set(parts.path.split("/"))
+    except ValueError:
+        raise Unfit from None
+    _host(parts.hostname)
+    if not usable:
+        raise Unfit
+    return value
+
+
+_BASE = r"(?i:https?)://[A-Za-z0-9_.:%\[\]-]+(?<!:)(/[A-Za-z0-9._~!$&'()*+,;=:%/-]*)?"
+
+
+def _file(value: object) -> Path | None:
+    if value == "":
+        return None
+    path = Path(_matching(r"[^\x00]+")(value))
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise Unfit(f"{shown(value)}, which cannot be read ({error.strerror})") from None
+
+
+def _authorities(value: object) -> Path | None:
+    path = _file(value)
+    if path is not None:
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(path)
+        except OSError as error:
+            raise Unfit(f"{shown(value)}, which has no certificates ({reason(error)})") from None
+    return path
+
+
+def _secret(pattern: str) -> Callable[[object], Secret | None]:
+    def read(value: object) -> Secret | None:
+        return None if value == "" else Secret(_matching(pattern)(value))
+
+    return read
+
+
+BOOLEAN = Kind("true or false", _boolean)
+PORT = Kind("a whole number from 0 to 65535", _whole(0, 65535))
+COUNT = Kind("a whole number above 0", _whole(1, _LARGEST))
+AMOUNT = Kind("a number above 0", _positive(float(_LARGEST)))
+SECONDS = Kind("a number of seconds above 0 and at most a year", _positive(_YEAR))
+HOST = Kind("an IP address or a host name", _host)
+ENDPOINTS = Kind(
+    'Twisted endpoints such as "tcp:4000", "tls:/etc/dheera/tls:443", "unix:/run/dheera.sock" '
+    'or "systemd:domain=INET:name=dheera"',
+    _endpoints,
+)
+API_BASE = Kind("an http or https URL with a host, without user, query and fragment", _api_base)
+FILE = Kind("the name of a PEM file", _file, names_file=True)
+AUTHORITIES = Kind("a PEM file of certificate authorities", _authorities, names_file=True)
+LOG_FORMAT = Kind('"text" or "json"', _matching("text|json"))
+# It is sent, and compared, as part of a header line.
+KEY = Kind("visible ASCII characters without a space", _secret(r"[!-~]+"), hidden=True)
+DATABASE = Kind("a URL such as postgresql://host/name", _secret(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+"), hidden=True)

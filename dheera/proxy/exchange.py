@@ -1,0 +1,97 @@
+"""
+The story of one exchange: admit, send, relay.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dheera.boundaries import Caller, Gate
+from dheera.call_ids import new_call_id
+from dheera.errors import ClientLeft, Refusal, UpstreamError
+from dheera.proxy.headers import downward, first, offered_credential, upward
+from dheera.proxy.relay import relay
+from dheera.proxy.target import map_target
+from dheera.proxy.tunnel import tunnel
+from dheera.proxy.upstream import Upstream
+from dheera.wire.heads import Fields
+from dheera.wire.request import Request
+
+log = Logger()
+
+CALL_ID = b"x-dheera-call-id"
+ERROR_SOURCE = b"x-dheera-error-source"
+SWITCHING_PROTOCOLS = 101
+FIRST_ERROR_STATUS = 400
+
+
+@define(eq=False)
+class Exchanges:
+    """
+    Runs exchanges between clients and upstream.
+    """
+
+    _gate: Gate
+    _upstream: Upstream
+
+    def begin(self, request: Request) -> None:
+        """
+        Run the exchange of *request* to its end. The client's leaving cancels it, and nothing else anywhere asks
+        whether the client is still there.
+        """
+        call_id = new_call_id().encode("ascii")
+        exchange = Deferred.fromCoroutine(self._run(request, call_id))
+        if not exchange.called:
+            request.notifyFinish().addErrback(lambda _: exchange.cancel())
+        exchange.addErrback(_broken, request, call_id)
+
+    async def _run(self, request: Request, call_id: bytes) -> None:
+        request.setHeader(CALL_ID, call_id)
+        try:
+            await self._exchange(request, call_id)
+        except Refusal as refusal:
+            if isinstance(refusal, UpstreamError):
+                log.warn("Call {call_id}: {message}", call_id=call_id.decode("ascii"), message=refusal.message)
+            request.refuse(refusal)
+        except (CancelledError, ClientLeft):
+            log.debug("Call {call_id}: the client left", call_id=call_id.decode("ascii"))
+
+    async def _exchange(self, request: Request, call_id: bytes) -> None:
+        upstream, fields = self._upstream, request.fields
+        target = map_target(request.uri, upstream.base)
+        host = first(fields, b"host")
+        await self._gate.admit(
+            Caller(
+                credential=offered_credential(fields),
+                peer=request.client,
+                host=host,
+                origin=first(fields, b"origin"),
+            )
+        )
+        websocket = request.upgrade_to is not None
+        response = await upstream.send(
+            request.method,
+            target,
+            upward(fields, upstream.authorization(), websocket=websocket),
+            request.body,
+            request.inform,
+        )
+        ours = (b"https://" if request.isSecure() else b"http://") + host if host else b""
+        crossing: Fields = downward(response.fields, upstream.base, ours)
+        crossing.append((CALL_ID, call_id))
+        if response.code == SWITCHING_PROTOCOLS:
+            crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+            await tunnel(response, request, crossing)
+            return
+        if response.code >= FIRST_ERROR_STATUS:
+            crossing.append((ERROR_SOURCE, b"upstream"))
+        request.begin(response.code, response.phrase, crossing)
+        await relay(response, request)
+
+
+def _broken(failure: Failure, request: Request, call_id: bytes) -> None:
+    log.failure("Call {call_id} failed inside dheera", failure, call_id=call_id.decode("ascii"))
+    request.refuse(Refusal("Something failed inside dheera; its log says what."))

@@ -1,0 +1,74 @@
+"""
+Upstream's body to the client, piece by piece, with back-pressure; and both ways of leaving.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+
+from dheera.wire.request import Request
+from dheera.wire.response import Response
+
+
+class _Relay(Protocol):
+    """
+    Receives the body of *response* and writes it to *request*.
+    """
+
+    def __init__(self, request: Request, response: Response) -> None:
+        self.done: Deferred[None] = Deferred(self._cancelled)
+        self._request = request
+        self._response = response
+        # Nothing stands between a piece and the client.
+        self.dataReceived = request.write  # type: ignore[method-assign]  # saves a call for each piece
+
+    def makeConnection(self, transport: Any) -> None:
+        """
+        The response is our transport: it stops when the client takes no more.
+        """
+        self._request.registerProducer(transport, streaming=True)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The body is complete, or upstream broke off: then the client's connection is cut, so that the missing end can
+        be seen.
+        """
+        done, self._response = self.done, None  # type: ignore[assignment]  # over
+        if done.called:
+            return
+        self._request.unregisterProducer()
+        if reason.check(ResponseDone):
+            self._request.finish()
+            done.callback(None)
+        else:
+            self._request.cut()
+            done.errback(reason)
+
+    def _cancelled(self, _: Deferred[None]) -> None:
+        """
+        The client has left: so does upstream's connection.
+        """
+        if self._response is not None:
+            self._response.abortConnection()
+
+
+def relay(response: Response, request: Request) -> Deferred[None]:
+    """
+    Pass the body of *response* on to *request*, whose answer has begun, and finish it.
+
+    :return: fires after the last piece; fails with an ``UpstreamError`` if upstream broke off. Cancel it when the
+        client has left.
+    """
+    whole = response.whole()
+    if whole is not None:
+        request.finish_with(whole)
+        return succeed(None)
+    relaying = _Relay(request, response)
+    response.deliverBody(relaying)
+    request.flush()
+    return relaying.done

@@ -1,0 +1,203 @@
+"""
+A request body on its way in: pieces arrive from the parser and leave for one consumer, with back-pressure.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from dheera.errors import BodyTooLarge, ClientLeft
+
+
+class Consumer(Protocol):
+    """
+    Where a body goes: of Twisted's ``Consumer``, the part that a body needs.
+    """
+
+    def write(self, piece: bytes, /) -> object:
+        """
+        Take one piece.
+        """
+        ...
+
+
+class Source(Protocol):
+    """
+    Where a body comes from: the channel that reads it.
+    """
+
+    def body_wanted(self) -> None:
+        """
+        Somebody takes the body from now on: read, and say ``100 Continue`` if the client waits for it.
+        """
+        ...
+
+    def body_paused(self, *, paused: bool) -> None:
+        """
+        The consumer can (not) take more.
+        """
+        ...
+
+
+@implementer(IBodyProducer)
+class RequestBody:
+    """
+    The body of one request. What arrives before somebody wants it is kept, and the channel stops reading meanwhile,
+    so that no more than one read's worth is ever here.
+
+    ``length`` is the number of bytes that the client announced, or ``UNKNOWN_LENGTH`` for a chunked body.
+    """
+
+    def __init__(self, source: Source, length: int | None) -> None:
+        self.length = UNKNOWN_LENGTH if length is None else length
+        self.received = 0
+        self.complete = False
+        self._source = source
+        self._pieces: list[bytes] = []
+        self._consumer: Consumer | None = None
+        self._finished: Deferred[None] | None = None
+        self._unwanted = False
+        self._lost = False
+
+    @property
+    def waiting(self) -> bool:
+        """
+        Bytes are here that nobody has wanted yet.
+        """
+        return self._consumer is None and not self._unwanted and bool(self._pieces)
+
+    def whole(self) -> bytes | None:
+        """
+        The body, if all of it is here and nobody has begun to take it. It can be asked for again: a request on a
+        stale connection is sent once more.
+        """
+        if self._consumer is not None or not self.complete:
+            return None
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""
+
+    # What the channel calls.
+
+    def deliver(self, piece: bytes) -> None:
+        """
+        A piece has arrived.
+        """
+        self.received += len(piece)
+        if self._consumer is not None:
+            self._consumer.write(piece)
+        elif not self._unwanted:
+            self._pieces.append(piece)
+
+    def end(self) -> None:
+        """
+        That was all.
+        """
+        self.complete = True
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished.callback(None)
+
+    def lose(self) -> None:
+        """
+        The client has gone before the body was complete.
+        """
+        self._lost = True
+        finished, self._finished = self._finished, None
+        if finished is not None:
+            finished.errback(ClientLeft())
+
+    # What the consumer's side calls.
+
+    def startProducing(self, consumer: Consumer) -> Deferred[None]:
+        """
+        Hand all pieces to *consumer*.
+
+        :return: fires after the last one; fails with ``ClientLeft`` if the client goes before.
+        """
+        finished: Deferred[None] = Deferred(lambda _: self.stopProducing())
+        if self._lost:
+            finished.errback(ClientLeft())
+            return finished
+        self._consumer = consumer
+        self._finished = finished
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            consumer.write(piece)
+        if self.complete:
+            self.end()
+        else:
+            self._source.body_wanted()
+        return finished
+
+    def pauseProducing(self) -> None:
+        """
+        The consumer is full.
+        """
+        if not self.complete:
+            self._source.body_paused(paused=True)
+
+    def resumeProducing(self) -> None:
+        """
+        The consumer has room.
+        """
+        if not self.complete:
+            self._source.body_paused(paused=False)
+
+    def stopProducing(self) -> None:
+        """
+        Nobody wants the rest: what still arrives is dropped.
+        """
+        self._consumer = None
+        self._finished = None
+        self._unwanted = True
+        self._pieces = []
+        self.resumeProducing()
+
+
+class _Collector:
+    """
+    A consumer that keeps what it is given, up to a limit.
+    """
+
+    def __init__(self, body: RequestBody, limit: int) -> None:
+        self.pieces: list[bytes] = []
+        self.done: Deferred[None] = Deferred()
+        self._body = body
+        self._limit = limit
+        self._size = 0
+
+    def write(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size <= self._limit:
+            self.pieces.append(piece)
+        elif not self.done.called:
+            self.pieces = []
+            self._body.stopProducing()
+            self.done.errback(BodyTooLarge(too_large(self._limit)))
+
+
+def too_large(limit: int) -> str:
+    """
+    The sentence for a body of more than *limit* bytes.
+    """
+    return f"The request body is larger than the limit of {limit} bytes: send less, or raise the limit."
+
+
+async def read(body: RequestBody | None, limit: int) -> bytes:
+    """
+    All of *body* at once, for answers of our own.
+
+    :raises BodyTooLarge: it has more than *limit* bytes.
+    :raises ClientLeft: the client went before all of it had come.
+    """
+    if body is None:
+        return b""
+    collector = _Collector(body, limit)
+    body.startProducing(collector).chainDeferred(collector.done)
+    await collector.done
+    return b"".join(collector.pieces)

@@ -1,0 +1,82 @@
+"""
+The certificate that we show to clients, read again when its files change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair, PrivateCertificate, TLSVersion
+from twisted.logger import Logger
+from zope.interface import implementer
+
+log = Logger()
+
+LOOK_AGAIN_SECONDS = 1.0
+BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ReloadingCertificate:
+    """
+    Makes the TLS side of each new connection. Files that have changed are read again, at most once a second; if they
+    cannot be used, the log says why and the old certificate stays.
+
+    :param certificate: a PEM file with the certificate and its chain.
+    :param key: a PEM file with its private key; may be the same file.
+    :raises OSError: a file cannot be read (the first time).
+    :raises SSL.Error: a file is not what it should be (the first time).
+    """
+
+    def __init__(self, clock: IReactorTime, certificate: Path, key: Path) -> None:
+        self._clock = clock
+        self._files = (certificate, key)
+        self._looked = clock.seconds()
+        self._seen = self._marks()
+        self._context = self._read()
+
+    def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
+        """
+        A connection with the current certificate.
+        """
+        self._refresh()
+        return SSL.Connection(self._context, None)
+
+    def _marks(self) -> list[tuple[int, int, int]]:
+        return [(stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in (file.stat() for file in self._files)]
+
+    def _refresh(self) -> None:
+        now = self._clock.seconds()
+        if 0 <= now - self._looked < LOOK_AGAIN_SECONDS:
+            return
+        self._looked = now
+        try:
+            marks = self._marks()
+            if marks != self._seen:
+                self._seen = marks
+                self._context = self._read()
+                log.info("Read the certificate {file} again", file=str(self._files[0]))
+        except Exception as error:  # noqa: BLE001 - half-written files fail in many ways; the old one still serves
+            log.warn(
+                "The certificate {file} has changed but cannot be used, the old one stays: {error}",
+                file=str(self._files[0]),
+                error=str(error),
+            )
+
+    def _read(self) -> SSL.Context:
+        certificate, key = (file.read_bytes() for file in self._files)
+        chain = [BEGIN_CERTIFICATE + part for part in certificate.split(BEGIN_CERTIFICATE)[1:]]
+        private = PrivateCertificate.fromCertificateAndKeyPair(
+            Certificate.loadPEM(chain[0] if chain else certificate), KeyPair.load(key, 1)
+        )
+        options: Any = CertificateOptions(
+            privateKey=private.privateKey.original,
+            certificate=private.original,
+            extraCertChain=[Certificate.loadPEM(part).original for part in chain[1:]],
+            raiseMinimumTo=TLSVersion.TLSv1_2,
+            acceptableProtocols=[b"http/1.1"],
+        )
+        return options.getContext()  # type: ignore[no-any-return]  # untyped there

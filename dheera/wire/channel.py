@@ -1,0 +1,492 @@
+"""
+One connection of a client: a strict, streaming channel below Twisted's ``Site``.
+
+A channel handles one request at a time. What a client pipelines behind it stays unparsed, at most one
+read's worth, while we do not read on. Nothing that RFC 9112 calls invalid is repaired: it is refused, and the connection closed.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableDescriptor,
+    IProtocol,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
+from zope.interface import implementer
+
+from dheera.errors import ClientLeft, MalformedRequest, Refusal
+from dheera.wire.body import RequestBody
+from dheera.wire.deadlines import NEVER
+from dheera.wire.heads import Fields
+from dheera.wire.parser import RequestParser
+from dheera.wire.request import Request, reason_phrase
+from dheera.wire.sending import sender
+
+if TYPE_CHECKING:
+    from dheera.wire.server import Server
+
+PIPELINE_BYTES = 16 * 1024
+"""
+How much may wait unparsed behind a request before we stop reading.
+"""
+
+BODY_GRACE_SECONDS = 20.0
+"""
+How long an upload may stay below its minimum rate.
+"""
+
+LINGER_SECONDS = 5.0
+"""
+How long we go on reading what a client still sends after its answer, so that it can read the answer (RFC 9112 §9.6).
+"""
+
+
+@implementer(IPushProducer)
+class Channel(Protocol):
+    """
+    One connection of a client.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.site = server
+        self.deadline = NEVER
+        self.persistent = True
+        self._late: Callable[[], None] = self._idle_too_long
+        self._parser = RequestParser(server.limits)
+        self._unread = b""
+        self._held = b""
+        self._advancing = False
+        self._closing = False
+        self._request: Request | None = None
+        self._body: RequestBody | None = None
+        self._continue = False
+        self._paid_for = 0
+        self._body_full = False
+        self._send_blocked = False
+        self._paused = False
+        self._producer: IPushProducer | None = None
+        self._tunnel: IProtocol | None = None
+
+    # The connection.
+
+    def connectionMade(self) -> None:
+        """
+        Begin to wait for a request, unless there are too many connections already.
+        """
+        transport: Any = self.transport
+        self._peer: IAddress = transport.getPeer()
+        self._host: IAddress = transport.getHost()
+        self._send = sender(transport)
+        transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's signature
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        refusal = self.site.arrived(self)
+        self._by(self.site.limits.idle_seconds, self._idle_too_long)
+        if refusal is None:
+            return
+        if self.site.overrun():
+            self._abort()
+        else:
+            self._refuse(refusal)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The client has gone: its request, if there is one, is told.
+        """
+        self.site.gone(self)
+        self._closing = True
+        if self._tunnel is not None:
+            self._tunnel.connectionLost(reason)
+            return
+        self._abandon(reason)
+
+    def _abandon(self, reason: Failure) -> None:
+        body, self._body = self._body, None
+        request, self._request = self._request, None
+        self._producer = None
+        if request is not None:
+            request.connectionLost(reason)
+        if body is not None and not body.complete:
+            body.lose()
+
+    def getPeer(self) -> IAddress:
+        """
+        The client's address.
+        """
+        return self._peer
+
+    def getHost(self) -> IAddress:
+        """
+        Our own address.
+        """
+        return self._host
+
+    def isSecure(self) -> bool:
+        """
+        Whether the client speaks TLS to us.
+        """
+        return ISSLTransport.providedBy(self.transport)
+
+    # What comes in.
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Bytes from the client.
+        """
+        if self._tunnel is not None:
+            self._tunnel.dataReceived(data)
+        elif not self._closing:
+            self._unread = self._unread + data if self._unread else data
+            self._advance()
+
+    def _advance(self) -> None:
+        """
+        Parse as far as the state allows: the next head, or the body of the request at hand.
+        """
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._unread and not self._closing and self._tunnel is None:
+                if self._request is None:
+                    if self._send_blocked or not self._take_head():
+                        break
+                elif self._body is not None and not self._body.complete:
+                    self._take_body()
+                else:
+                    break
+        except Refusal as refusal:
+            self._refuse(refusal)
+        finally:
+            self._advancing = False
+        self._control_reading()
+
+    def _take_head(self) -> bool:
+        """
+        Parse one request head and begin to process it.
+
+        :return: false if it is not all here yet.
+        """
+        if self._late != self._head_too_slow:
+            self._by(self.site.limits.head_seconds, self._head_too_slow)
+        head, self._unread = self._parser.head(self._unread)
+        if head is None:
+            return False
+        self._by(NEVER, self._idle_too_long)
+        framing = head.framing
+        self.persistent = head.keep_alive and head.version == "1.1" and not framing.upgrade
+        self._continue = framing.expects_continue
+        self._request = request = Request(self)
+        request.head_received(head)
+        if framing.has_body:
+            self._body = request.body = RequestBody(self, framing.length)
+            self._parser.begin_body(self._body, framing.length)
+            self._take_body()
+        request.process()
+        return True
+
+    def _take_body(self) -> None:
+        self._unread = self._parser.body(self._unread)
+        if self._body is not None and self._body.complete:
+            self._by(NEVER, self._idle_too_long)
+        else:
+            self._body_by()
+
+    # What a body asks for.
+
+    def body_wanted(self) -> None:
+        """
+        Read the body; a client that waits for permission to send it gets that now (RFC 9110 §10.1.1).
+        """
+        request, body = self._request, self._body
+        if self._continue and request is not None and not request.startedWriting:
+            self._continue = False
+            if body is not None and not body.received:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._body_by()
+        self._control_reading()
+
+    def body_paused(self, *, paused: bool) -> None:
+        """
+        Whoever takes the body is full, or has room again.
+        """
+        self._body_full = paused
+        self._body_by()
+        self._control_reading()
+
+    def _body_by(self) -> None:
+        """
+        Set the deadline of an upload: each byte buys time at the minimum rate, up to the grace. While we do not read,
+        the client is not to blame.
+        """
+        body = self._body
+        if body is None or body.complete or self._send_blocked:
+            return
+        if self._body_full or body.waiting:
+            self._by(NEVER, self._body_too_slow)
+            return
+        now, rate = self.site.deadlines.now, self.site.limits.body_bytes_per_second
+        if self._late != self._body_too_slow or self.deadline == NEVER:
+            self._by(BODY_GRACE_SECONDS, self._body_too_slow)
+            self._paid_for = body.received
+        else:
+            bought = (body.received - self._paid_for) / rate
+            self._paid_for = body.received
+            self.deadline = min(self.deadline + bought, now + BODY_GRACE_SECONDS)
+
+    def _control_reading(self) -> None:
+        """
+        Read, or do not: the one place that decides.
+        """
+        body = self._body
+        if self._closing or self._tunnel is not None:
+            wanted = True
+        elif body is not None and not body.complete:
+            wanted = not (self._body_full or body.waiting)
+        else:
+            wanted = len(self._unread) <= PIPELINE_BYTES and not (self._send_blocked and self._request is None)
+        if wanted == self._paused:
+            self._paused = not wanted
+            transport: Any = self.transport
+            if wanted:
+                transport.resumeProducing()
+            else:
+                transport.pauseProducing()
+
+    # What goes out.
+
+    def write(self, data: bytes) -> None:
+        """
+        Send bytes of an answer.
+        """
+        if self._held:
+            data, self._held = self._held + data, b""
+        self._send(data)
+
+    def hold(self, data: bytes) -> None:
+        """
+        Send *data* together with what is written next, or with ``flush``.
+        """
+        self._held += data
+
+    def flush(self) -> None:
+        """
+        Send what is held.
+        """
+        if self._held:
+            data, self._held = self._held, b""
+            self._send(data)
+
+    def writeSequence(self, pieces: list[bytes]) -> None:
+        """
+        Send several pieces.
+        """
+        self.write(b"".join(pieces))
+
+    def stamp(self) -> Fields:
+        """
+        Header lines for each answer of our own.
+        """
+        return self.site.stamp()
+
+    def will_persist(self) -> bool:
+        """
+        Whether another request may follow the answer that is about to begin.
+        """
+        body = self._body
+        if self.site.draining or (body is not None and not body.complete and self._continue):
+            self.persistent = False
+        return self.persistent
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: FBT001 - Twisted's signature
+        """
+        Tell *producer* when the client takes no more, and when it does again.
+        """
+        if not streaming:
+            msg = "Only push producers are taken."
+            raise TypeError(msg)
+        self._producer = producer
+        if self._send_blocked:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:
+        """
+        Nobody is to be told any more.
+        """
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        """
+        The transport is full.
+        """
+        self._send_blocked = True
+        self._by(self.site.limits.send_seconds, self._send_too_slow)
+        if self._producer is not None:
+            self._producer.pauseProducing()
+        self._control_reading()
+
+    def resumeProducing(self) -> None:
+        """
+        The transport is empty again.
+        """
+        self._send_blocked = False
+        if self._closing:
+            self._by(LINGER_SECONDS, self._abort)
+        elif self._request is None:
+            self._by(self.site.limits.idle_seconds, self._idle_too_long)
+        else:
+            self._by(NEVER, self._idle_too_long)
+            self._body_by()
+        if self._producer is not None:
+            self._producer.resumeProducing()
+        self._control_reading()
+        self._advance()
+
+    def stopProducing(self) -> None:
+        """
+        The transport is lost; ``connectionLost`` says so as well.
+        """
+
+    def requestDone(self, _request: Request) -> None:
+        """
+        The answer is complete: take the next request, or close.
+        """
+        body, self._body, self._request, self._producer = self._body, None, None, None
+        self._body_full = False
+        if not self.persistent or self.site.draining or (body is not None and not body.complete):
+            self._close(everything_read=body is None or body.complete)
+            return
+        if not self._send_blocked:
+            self._by(self.site.limits.idle_seconds, self._idle_too_long)
+        self._advance()
+
+    def become_tunnel(self, protocol: IProtocol) -> None:
+        """
+        From now on the bytes of this connection belong to *protocol*.
+        """
+        transport: Any = self.transport
+        self._request = None
+        self._by(NEVER, self._idle_too_long)
+        transport.unregisterProducer()
+        self._tunnel = protocol
+        self._control_reading()
+        protocol.makeConnection(transport)
+        unread, self._unread = self._unread, b""
+        if unread:
+            protocol.dataReceived(unread)
+
+    # How it ends.
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """
+        Answer what cannot be processed, and close. An answer that has begun is cut.
+        """
+        self.persistent = False
+        request, self._unread = self._request, b""
+        if request is not None and request.startedWriting:
+            self.cut(flush=True)
+            return
+        self._abandon(Failure(refusal))
+        fields, content = refusal.answer()
+        fields += [(b"Connection", b"close"), (b"Date", datetimeToString()), *self.stamp()]
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        status = b"HTTP/1.1 %d %b\r\n" % (refusal.status, reason_phrase(refusal.status))
+        self.write(status + lines + b"\r\n" + content)
+        self._close(everything_read=False)
+
+    def _close(self, *, everything_read: bool) -> None:
+        """
+        Close after what is written has left. A client that still sends is heard for a while: closing at once would
+        reset the connection, and take the answer away from it.
+        """
+        self.flush()
+        self._closing = True
+        self._unread = b""
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        half_closeable = IHalfCloseableDescriptor.providedBy(transport) and not self.isSecure()
+        if everything_read or not half_closeable:
+            transport.loseConnection()  # TLS goes on reading until the client's own close_notify
+        else:
+            transport.loseWriteConnection()
+        if self.site.knows(self):
+            self._by(
+                LINGER_SECONDS if not everything_read else self.site.limits.send_seconds,
+                self._abort,
+            )
+            self._control_reading()
+
+    def cut(self, *, flush: bool) -> None:
+        """
+        End the connection in the middle of an answer.
+
+        :param flush: the framing shows that something is missing, so what is written may still leave; otherwise only
+            a reset tells the client.
+        """
+        transport: Any = self.transport
+        self.flush()
+        self._closing = True
+        self._abandon(Failure(ClientLeft()))
+        transport.unregisterProducer()
+        if flush:
+            self._by(LINGER_SECONDS, self._abort)
+            transport.loseConnection()
+            return
+        if hasattr(transport, "getHandle"):
+            handle = transport.getHandle()
+            if isinstance(handle, socket.socket):
+                handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abortConnection()
+
+    def _by(self, seconds: float, late: Callable[[], None]) -> None:
+        self.deadline = self.site.deadlines.now + seconds
+        self._late = late
+
+    def deadline_passed(self) -> None:
+        """
+        Whatever was awaited did not come.
+        """
+        self._late()
+
+    def _idle_too_long(self) -> None:
+        self._close(everything_read=True)
+        self._by(LINGER_SECONDS, self._abort)
+
+    def _head_too_slow(self) -> None:
+        self._refuse(MalformedRequest("The request head did not arrive in time.", status=408))
+
+    def _body_too_slow(self) -> None:
+        self._refuse(MalformedRequest("The request body arrives too slowly.", status=408))
+
+    def _send_too_slow(self) -> None:
+        self._abort()
+
+    def _abort(self) -> None:
+        self.deadline = NEVER
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def shut_when_idle(self) -> None:
+        """
+        Close if no request is being answered; otherwise that happens after the answer.
+        """
+        if self._request is None and self._tunnel is None and not self._closing:
+            self._close(everything_read=True)
+
+    @property
+    def busy(self) -> bool:
+        """
+        A request is being answered, or a tunnel is open.
+        """
+        return self._request is not None or self._tunnel is not None

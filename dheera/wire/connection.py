@@ -1,0 +1,460 @@
+"""
+One connection to an upstream: requests out, answers in, both streaming, and every way in which that can end.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, IProtocol, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from dheera.errors import AnswerCut, BadAnswer, TooSlow
+from dheera.wire.deadlines import NEVER
+from dheera.wire.heads import Fields
+from dheera.wire.outgoing import Origin, Outgoing
+from dheera.wire.response import Response
+from dheera.wire.sending import sender
+
+if TYPE_CHECKING:
+    from dheera.wire.client import Agent
+
+INTERIM_LIMIT = 16
+"""
+How many interim answers (1xx) may come before the answer.
+"""
+
+
+@implementer(IHandshakeListener)
+class Connection(Protocol):
+    """
+    One connection to an origin: idle in the pool, or with one exchange.
+
+    :ivar ready: fires when a request can be sent: connected, and for https with a handshake done and a trusted peer.
+    """
+
+    def __init__(self, agent: Agent, origin: Origin) -> None:
+        self.origin = origin
+        self.deadline = NEVER
+        self.lost = False
+        self.ready: Deferred[None] = Deferred(lambda _: self.abort())
+        self._agent = agent
+        self._late: Callable[[], None] = self._idle_too_long
+        self._outgoing: Outgoing | None = None
+        self._answered: Deferred[Response] | None = None
+        self._response: Response | None = None
+        self._sending = False
+        self._chunked_upload = False
+        self._uploaded: Deferred[None] | None = None
+        self._reset_parser()
+        self._heard = False
+        self._held = False
+        self._tunnel: IProtocol | None = None
+
+    def _reset_parser(self) -> None:
+        self._parser = HttpResponseParser(self)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._phrase = b""
+        self._fields: Fields = []
+        self._pieces: list[bytes] = []
+        self._head_size = self._chaff = 0
+        self._interims = 0
+        self._head_done = False
+        self._complete = False
+        self._framed = False
+        self._keep_alive = False
+        self._wrong: str | None = None
+
+    def connectionMade(self) -> None:
+        """
+        Connected.
+        """
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self._send = sender(self.transport)
+        self._agent.deadlines.watch(self)
+        if self.origin.scheme == "https":
+            self._by(self._agent.limits.connect_seconds, self._handshake_too_slow)
+        else:
+            self.ready.callback(None)
+
+    def handshakeCompleted(self) -> None:
+        """
+        TLS is up, and the peer is whom we wanted.
+        """
+        if not self.ready.called:
+            self.ready.callback(None)
+
+    # Sending.
+
+    def send(self, outgoing: Outgoing) -> Deferred[Response]:
+        """
+        Send *outgoing*.
+
+        :return: fires with the answer's head; cancelling it closes the connection.
+        """
+        answered: Deferred[Response] = Deferred(lambda _: self.abort())
+        self._fresh()
+        self._outgoing, self._answered = outgoing, answered
+        self._heard = self._held = False
+        head, whole = outgoing.head(), outgoing.whole_body()
+        transport: Any = self.transport
+        if whole is not None:
+            if outgoing.body is not None and outgoing.body.length is UNKNOWN_LENGTH:
+                whole = (b"%x\r\n%b\r\n" % (len(whole), whole) if whole else b"") + b"0\r\n\r\n"
+            self._send(head + whole)
+            self._by(self._agent.limits.first_byte_seconds, self._no_first_byte)
+        elif outgoing.body is not None:
+            transport.write(head)
+            self._upload(outgoing.body)
+        return answered
+
+    def _upload(self, body: IBodyProducer) -> None:
+        transport: Any = self.transport
+        self._sending = True
+        self._chunked_upload = body.length is UNKNOWN_LENGTH
+        self._by(self._agent.limits.between_chunks_seconds, self._upload_stalled)
+        transport.registerProducer(body, True)  # noqa: FBT003 - Twisted's signature
+        self._uploaded = body.startProducing(self)
+        self._uploaded.addCallbacks(self._upload_done, self._upload_failed)
+
+    def write(self, piece: bytes) -> None:
+        """
+        A piece of the body to send.
+        """
+        if not self._sending:
+            return
+        transport: Any = self.transport
+        transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked_upload else piece)
+        self.deadline = self._agent.deadlines.now + self._agent.limits.between_chunks_seconds
+
+    def _upload_done(self, _: None) -> None:
+        if not self._sending:
+            return
+        transport: Any = self.transport
+        self._sending = False
+        transport.unregisterProducer()
+        if self._chunked_upload:
+            transport.write(b"0\r\n\r\n")
+        if self._response is None:
+            self._by(self._agent.limits.first_byte_seconds, self._no_first_byte)
+        else:
+            self._by(self._agent.limits.between_chunks_seconds, self._silent)
+
+    def _upload_failed(self, failure: Failure) -> None:
+        """
+        The client left in the middle of its body: upstream sees that the rest is missing.
+        """
+        if self._sending:
+            self._fail(failure)
+
+    # Receiving.
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Bytes from upstream.
+        """
+        if self._tunnel is not None:
+            self._tunnel.dataReceived(data)
+            return
+        if self._outgoing is None:
+            self.abort()  # nobody asked
+            return
+        self._heard = True
+        if self._head_done:
+            self._chaff += len(data)
+        else:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._switch(data[upgrade.args[0] :])
+            return
+        except HttpParserError as error:
+            self._wrong = self._wrong or str(error)
+        if not self._head_done and self._head_size > self._agent.limits.head_bytes:
+            self._wrong = "its head is too large"
+        if self._chaff > self._agent.limits.head_bytes:
+            self._wrong = "its chunk extensions or trailers are too long"
+        if self._wrong is None:
+            self._progress()
+        elif self._complete:
+            self._framed = False  # what follows a whole answer only spoils the connection
+            self._progress()
+        else:
+            self._fail(Failure(BadAnswer(f"Upstream's answer is not valid HTTP/1.1: {self._wrong}.")))
+
+    def _progress(self) -> None:
+        """
+        Tell of what the parser has found: the pieces of one read as one, and a head after them, so that whoever takes
+        the answer finds as much of it as has come.
+        """
+        response = self._response
+        if self._pieces and response is not None:
+            response.deliver(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+            self._pieces = []
+        if self._complete:
+            self._response = None
+            if self._sending:
+                self._framed = False  # upstream wants no more of the request
+                self._stop_upload()
+            answered, self._answered = self._answered, None
+            self._release()
+            if response is not None:
+                response.end()
+                if answered is not None:
+                    answered.callback(response)
+            return
+        if self._head_done and not self._sending:
+            self._by(NEVER if self._held else self._agent.limits.between_chunks_seconds, self._silent)
+        if self._head_done and self._answered is not None and response is not None:
+            answered, self._answered = self._answered, None
+            answered.callback(response)
+        if response is not None and response.waiting:
+            self.hold(held=True)
+
+    def on_status(self, phrase: bytes) -> None:
+        """
+        The reason phrase, perhaps in pieces.
+        """
+        self._phrase += phrase
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """
+        One header line; trailers are dropped.
+        """
+        if self._head_done:
+            return
+        self._fields.append((name, value.rstrip(b" \t")))
+        if len(self._fields) > self._agent.limits.header_count:
+            self._wrong = "it has too many header lines"
+            raise ValueError(self._wrong)
+
+    def on_headers_complete(self) -> None:
+        """
+        A head is complete: of an interim answer, or of the answer.
+        """
+        code: int = self._parser.get_status_code()
+        outgoing = self._outgoing
+        if outgoing is None or self._complete:
+            return
+        if 100 <= code < 200 and code != 101:  # noqa: PLR2004 - RFC 9110 §15.2
+            return
+        length: int | None = None
+        for name, value in self._fields:
+            match name.lower():
+                case b"content-length":
+                    length = int(value)
+                    self._framed = True
+                case b"transfer-encoding":
+                    if value.lower() != b"chunked":
+                        self._wrong = "the only transfer coding taken is chunked"
+                    self._framed = True
+        bodiless = outgoing.method == b"HEAD" or code in (204, 304)
+        if bodiless:
+            length, self._framed = 0, True
+        self._head_done = True
+        self._keep_alive = self._parser.should_keep_alive()  # llhttp forgets it when the message is complete
+        self._response = Response(self, code, self._phrase, self._fields, length)
+        if outgoing.method == b"HEAD":
+            # llhttp cannot know that no body follows.
+            self._complete = True
+
+    def on_body(self, piece: bytes) -> None:
+        """
+        A piece of the body.
+        """
+        self._chaff = 0
+        if self._complete:
+            self._wrong = "bytes follow where none may"
+        else:
+            self._pieces.append(piece)
+
+    def on_message_begin(self) -> None:
+        """
+        An answer begins; one too many if the one we asked for is complete.
+        """
+        if self._complete:
+            self._wrong = "a second answer follows"
+
+    def on_message_complete(self) -> None:
+        """
+        An answer is complete, perhaps an interim one.
+        """
+        if self._head_done:
+            self._complete = True
+            return
+        self._interims += 1
+        if self._interims > INTERIM_LIMIT:
+            self._wrong = "it has too many interim answers"
+            return
+        code = self._parser.get_status_code()
+        if self._outgoing is not None and self._outgoing.informed is not None and code != 100:  # noqa: PLR2004
+            self._outgoing.informed(code, self._phrase, self._fields)
+        self._phrase, self._fields = b"", []
+
+    def _switch(self, rest: bytes) -> None:
+        outgoing, answered = self._outgoing, self._answered
+        if outgoing is None or answered is None or self._response is None:
+            self._fail(Failure(BadAnswer("Upstream switched protocols in the middle of an answer.")))
+        elif not any(name.lower() == b"upgrade" for name, _ in outgoing.fields):
+            self._fail(Failure(BadAnswer("Upstream switched protocols unasked.")))
+        else:
+            self._rest = rest
+            self._answered = None
+            self._by(NEVER, self._idle_too_long)
+            self.hold(held=True)
+            answered.callback(self._response)
+
+    def tunnel_to(self, protocol: IProtocol) -> None:
+        """
+        Give the connection to *protocol*.
+        """
+        self._tunnel = protocol
+        self._by(NEVER, self._idle_too_long)
+        protocol.makeConnection(self.transport)  # type: ignore[arg-type]  # connected
+        if self._rest:
+            protocol.dataReceived(self._rest)
+        self.hold(held=False)
+
+    def hold(self, *, held: bool) -> None:
+        """
+        Stop, or go on, reading. While we do not read, upstream is not to blame for silence.
+        """
+        if held == self._held or self.lost:
+            return
+        self._held = held
+        transport: Any = self.transport
+        if held:
+            transport.pauseProducing()
+        else:
+            transport.resumeProducing()
+        if self._head_done and self._tunnel is None and not self._sending:
+            self._by(NEVER if held else self._agent.limits.between_chunks_seconds, self._silent)
+
+    # Ending.
+
+    def _release(self) -> None:
+        """
+        The exchange is over: back to the pool, if another may follow.
+        """
+        outgoing, self._outgoing = self._outgoing, None
+        reusable = self._framed and self._keep_alive and not self.lost
+        self.hold(held=False)
+        if reusable:
+            if outgoing is not None and outgoing.method == b"HEAD":
+                self._reset_parser()
+            self._by(self._agent.limits.pool_idle_seconds, self._idle_too_long)
+            self._agent.keep(self)
+        else:
+            self.abort()
+
+    def _fail(self, reason: Failure) -> None:
+        """
+        The exchange cannot go on: whoever waits is told, and the connection closed.
+        """
+        answered, self._answered = self._answered, None
+        response, self._response = self._response, None
+        self.abort()
+        if answered is not None:
+            answered.errback(reason)
+        elif response is not None:
+            response.end(reason)
+
+    def abort(self) -> None:
+        """
+        Close the connection now.
+        """
+        self._outgoing = self._answered = None
+        self._stop_upload()
+        if not self.lost:
+            self.lost = True
+            self._agent.forget(self)
+            transport: Any = self.transport
+            transport.abortConnection()
+
+    def _stop_upload(self) -> None:
+        if self._sending and self._uploaded is not None:
+            self._sending = False
+            transport: Any = self.transport
+            transport.unregisterProducer()
+            self._uploaded.addErrback(lambda _: None)
+            self._uploaded.cancel()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Upstream has gone. An answer that ends with the connection is complete if it was closed in order.
+        """
+        self._agent.forget(self)
+        self.lost = True
+        if self._tunnel is not None:
+            self._tunnel.connectionLost(reason)
+            return
+        response = self._response
+        self._stop_upload()
+        if not self.ready.called:
+            self.ready.errback(reason)
+        elif response is not None and not self._framed and reason.check(ConnectionDone):
+            self._response = None
+            response.end()
+        elif self._heard:
+            self._fail(Failure(AnswerCut("Upstream closed the connection in the middle of its answer.")))
+        else:
+            self._fail(Failure(AnswerCut("Upstream closed the connection without an answer.", nothing_came=True)))
+
+    def usable(self) -> bool:
+        """
+        Whether nothing, not even the end, has arrived unread: asked just before an idle connection is used again, which
+        leaves only what is still on its way to go wrong.
+        """
+        transport: Any = self.transport
+        handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+        if not isinstance(handle, socket.socket):
+            return True
+        try:
+            handle.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    # Deadlines.
+
+    def _by(self, seconds: float, late: Callable[[], None]) -> None:
+        self.deadline = self._agent.deadlines.now + seconds
+        self._late = late
+
+    def deadline_passed(self) -> None:
+        """
+        Whatever was awaited did not come.
+        """
+        self._late()
+
+    def _idle_too_long(self) -> None:
+        self.abort()
+
+    def _handshake_too_slow(self) -> None:
+        self.abort()
+
+    def _no_first_byte(self) -> None:
+        seconds = self._agent.limits.first_byte_seconds
+        self._fail(Failure(TooSlow(f"Upstream did not begin its answer within {seconds:g} seconds.")))
+
+    def _upload_stalled(self) -> None:
+        seconds = self._agent.limits.between_chunks_seconds
+        self._fail(Failure(TooSlow(f"The request body has not moved for {seconds:g} seconds.")))
+
+    def _silent(self) -> None:
+        seconds = self._agent.limits.between_chunks_seconds
+        self._fail(Failure(TooSlow(f"Upstream was silent for {seconds:g} seconds within its answer.")))

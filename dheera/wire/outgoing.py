@@ -1,0 +1,87 @@
+"""
+A request that is to be sent, and to whom.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from attrs import define, frozen
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+
+from dheera.wire.body import RequestBody
+from dheera.wire.heads import Fields
+
+_URI = re.compile(rb"(https?)://((\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(?::([0-9]{1,5}))?)([/?][^#]*)?", re.IGNORECASE)
+
+
+@frozen
+class Origin:
+    """
+    Whom to connect to.
+
+    :param authority: what ``Host`` says: the name, and the port if it is not the scheme's own.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authority: bytes
+
+
+def split(uri: bytes) -> tuple[Origin, bytes]:
+    """
+    The origin and the request target of an absolute URI; the target's bytes stay as they are.
+
+    :raises ValueError: not an http(s) URI, or one with user information.
+    """
+    match = _URI.fullmatch(uri)
+    if match is None:
+        msg = "not an http or https URI with a host"
+        raise ValueError(msg)
+    scheme = match[1].decode().lower()
+    port = int(match[4]) if match[4] else {"http": 80, "https": 443}[scheme]
+    target = match[5] or b"/"
+    if target.startswith(b"?"):
+        target = b"/" + target
+    return Origin(scheme, match[3].decode("idna").strip("[]"), port, match[2]), target
+
+
+@define(eq=False, kw_only=True)
+class Outgoing:
+    """
+    One request to be sent.
+
+    :param fields: header lines, sent in this order; ``Host`` and the body's framing are added.
+    :param informed: told of each interim answer (code, reason, header lines).
+    """
+
+    origin: Origin
+    method: bytes
+    target: bytes
+    fields: Sequence[tuple[bytes, bytes]]
+    body: IBodyProducer | None = None
+    informed: Callable[[int, bytes, Fields], None] | None = None
+
+    def head(self) -> bytes:
+        """
+        The request line and header lines, as they go out.
+        """
+        lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (self.method, self.target, self.origin.authority)]
+        lines.extend(b"%b: %b\r\n" % line for line in self.fields)
+        if self.body is not None:
+            if self.body.length is UNKNOWN_LENGTH:
+                lines.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                lines.append(b"Content-Length: %d\r\n" % self.body.length)
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def whole_body(self) -> bytes | None:
+        """
+        The body, if it is all here and could be sent again.
+        """
+        if self.body is None:
+            return b""
+        return self.body.whole() if isinstance(self.body, RequestBody) else None

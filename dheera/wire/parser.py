@@ -1,0 +1,185 @@
+"""
+Bytes of a connection to request heads and bodies, by llhttp, and never a byte beyond what is asked for: what a client
+pipelines behind a request stays unparsed.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+
+from dheera.errors import BodyTooLarge, MalformedRequest
+from dheera.wire.body import RequestBody, too_large
+from dheera.wire.heads import (
+    HEAD_END,
+    Fields,
+    Framing,
+    check_fields,
+    check_partial_head,
+    check_request_line,
+    check_target,
+    too_long,
+)
+from dheera.wire.limits import ServerLimits
+
+
+@frozen
+class Head:
+    """
+    One request head, checked.
+
+    :param version: ``"1.1"`` or ``"1.0"``.
+    :param keep_alive: the client would send another request on this connection.
+    """
+
+    method: bytes
+    target: bytes
+    version: str
+    fields: Fields
+    framing: Framing
+    keep_alive: bool
+
+
+class RequestParser:
+    """
+    Parses one request after the other: its head, then its body if it has one.
+
+    Each method takes what has come and gives back what it did not use; each raises ``MalformedRequest`` or
+    ``BodyTooLarge``, after which the parser must not be used again.
+    """
+
+    def __init__(self, limits: ServerLimits) -> None:
+        self._limits = limits
+        self._llhttp = HttpRequestParser(self)
+        self._fields: Fields = []
+        self._target = b""
+        self._keep_alive = False
+        self._body: RequestBody | None = None
+        self._left: int | None = None
+        self._tail = b""
+        self._chaff = 0
+
+    def head(self, data: bytes) -> tuple[Head | None, bytes]:
+        """
+        The next head, or ``None`` while it is incomplete.
+        """
+        while data.startswith(b"\r\n"):  # RFC 9112 §2.2
+            data = data[2:]
+        limit = self._limits.head_bytes
+        end = data.find(HEAD_END, 0, limit + len(HEAD_END)) + len(HEAD_END)
+        if end < len(HEAD_END):
+            if data not in (b"", b"\r"):
+                check_partial_head(data, limit)
+            return None, data
+        if end > limit:
+            raise too_long(data, limit)
+        head = data[:end]
+        check_request_line(head)
+        self._fields = []
+        upgrades = self._feed(head)
+        method: bytes = self._llhttp.get_method()
+        version: str = self._llhttp.get_http_version()
+        check_target(method, self._target)
+        if len(self._fields) > self._limits.header_count:
+            raise MalformedRequest(f"The request has more than {self._limits.header_count} header lines.", status=431)
+        framing = check_fields(method, version, self._fields)
+        if framing.length is not None and framing.length > self._limits.body_bytes:
+            raise BodyTooLarge(too_large(self._limits.body_bytes))
+        if upgrades and framing.has_body:
+            self._restart(framing.length)
+        return Head(method, self._target, version, self._fields, framing, self._keep_alive), data[end:]
+
+    def _restart(self, length: int | None) -> None:
+        """
+        Behind an ``Upgrade`` header llhttp takes what follows for another protocol. We did not agree to that: a body is
+        a body.
+        """
+        framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+        self._llhttp = HttpRequestParser(self)
+        self._llhttp.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+
+    def begin_body(self, body: RequestBody, length: int | None) -> None:
+        """
+        The body of the last head goes to *body*.
+        """
+        if length == 0:
+            body.end()  # llhttp is through with it already
+            return
+        self._body, self._left = body, length
+        self._tail, self._chaff = b"", 0
+
+    def body(self, data: bytes) -> bytes:
+        """
+        Deliver what is here of the body, and its end.
+        """
+        body = self._body
+        while data and body is not None and not body.complete:
+            if self._left is not None:
+                piece = data if len(data) <= self._left else data[: self._left]
+                self._left -= len(piece)
+            else:
+                # A chunked body can only end with an empty line: feed it so that nothing follows one.
+                end = (self._tail + data).find(HEAD_END)
+                piece = data if end < 0 else data[: end + len(HEAD_END) - len(self._tail)]
+                self._tail = (self._tail + piece)[-3:]
+            data = data[len(piece) :]
+            received = body.received
+            self._feed(piece)
+            # Chunk extensions and trailers count as well: they could go on for ever.
+            self._chaff = self._chaff + len(piece) if body.received == received else 0
+            if self._chaff > self._limits.head_bytes:
+                raise MalformedRequest("The chunk extensions or trailers are too long.")
+            if body.received > self._limits.body_bytes:
+                raise BodyTooLarge(too_large(self._limits.body_bytes))
+        return data
+
+    def _feed(self, data: bytes) -> bool:
+        """
+        Let llhttp parse; whether it saw an ``Upgrade``.
+        """
+        try:
+            self._llhttp.feed_data(data)
+        except HttpParserUpgrade:
+            return True
+        except HttpParserInvalidMethodError as error:
+            raise MalformedRequest("This method is not known here.", status=501) from error
+        except HttpParserError as error:
+            raise MalformedRequest(f"The request is not valid HTTP/1.1: {error}.") from error
+        return False
+
+    # What llhttp calls.
+
+    def on_url(self, target: bytes) -> None:
+        """
+        The request target; a whole head is fed at once, so it comes in one piece.
+        """
+        self._target = target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """
+        One header line, or a trailer of a chunked body: those are dropped (RFC 9110 §6.5.1).
+        """
+        if self._body is None:
+            self._fields.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """
+        The head is complete. llhttp knows now, and no longer when the message is complete, whether another may follow.
+        """
+        if self._body is None:
+            self._keep_alive = self._llhttp.should_keep_alive()
+
+    def on_body(self, piece: bytes) -> None:
+        """
+        A piece of the body.
+        """
+        if self._body is not None:
+            self._body.deliver(piece)
+
+    def on_message_complete(self) -> None:
+        """
+        The end of the request.
+        """
+        body, self._body = self._body, None
+        if body is not None and not body.complete:
+            body.end()

@@ -1,0 +1,234 @@
+"""
+A request as resources see it: Twisted's, with a body that streams and an answer whose head goes out as it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.interfaces import IProtocol
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import datetimeToString
+from twisted.web.http_headers import Headers
+
+from dheera.errors import Refusal
+from dheera.wire.heads import Fields
+
+if TYPE_CHECKING:
+    from dheera.wire.body import RequestBody
+    from dheera.wire.channel import Channel
+    from dheera.wire.parser import Head
+
+_BODILESS = frozenset({204, 304})
+
+
+def reason_phrase(code: int) -> bytes:
+    """
+    The usual reason phrase of a status code, empty for an unknown one.
+    """
+    try:
+        return HTTPStatus(code).phrase.encode("ascii")
+    except ValueError:
+        return b""
+
+
+class Request(server.Request):
+    """
+    One request. ``render`` runs when its head is complete; ``body`` brings the rest.
+
+    Resources of ours answer in Twisted's ordinary way (``setHeader``, ``write``, ``finish``). What is passed on from
+    upstream is begun with ``begin``, whose header lines go out in the order and spelling given.
+    """
+
+    channel: Channel  # type: ignore[assignment]  # Twisted names its own
+    fields: Fields
+    body: RequestBody | None = None
+    upgrade_to: bytes | None = None
+    http_1_0 = False
+    _request_headers: Headers | None = None
+    _bodiless = False
+    _sized = False
+
+    def head_received(self, head: Head) -> None:
+        """
+        Take what the channel has parsed.
+        """
+        self.method = head.method
+        self.uri = head.target
+        self.path = head.target.partition(b"?")[0]
+        self.clientproto = b"HTTP/" + head.version.encode("ascii")
+        self.http_1_0 = head.version == "1.0"
+        self.fields = head.fields
+        self.upgrade_to = head.framing.upgrade
+
+    @property
+    def requestHeaders(self) -> Headers:  # Twisted keeps an attribute
+        """
+        The header lines as Twisted has them, made when first asked for: what is passed on needs only ``fields``.
+        """
+        if self._request_headers is None:
+            self._request_headers = Headers()
+            for name, value in self.fields:
+                self._request_headers.addRawHeader(name, value)
+        return self._request_headers
+
+    @requestHeaders.setter
+    def requestHeaders(self, _empty: Headers) -> None:
+        """
+        Twisted begins with empty ones; we do not.
+        """
+
+    def process(self) -> None:
+        """
+        Find the resource and let it render; what it raises is answered.
+        """
+        self.site = self.channel.site
+        self.prepath: list[bytes] = []
+        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        try:
+            if self.path == b"*":
+                self.setResponseCode(HTTPStatus.NO_CONTENT)
+                self.finish()
+            else:
+                self.render(self.site.getResourceFor(self))
+        except Exception:  # noqa: BLE001 - the last one to catch; it logs
+            self.processingFailed(Failure())
+
+    def begin(self, code: int, reason: bytes, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """
+        Begin the answer. Its head leaves with the first piece, or with ``flush``.
+
+        :param fields: header lines without hop-by-hop ones. With a ``Content-Length`` among them the body is that long;
+            without, it is chunked (to HTTP/1.0: ended by closing).
+        """
+        self.startedWriting = 1
+        self.code, self.code_message = code, reason
+        head = [b"HTTP/1.1 %d %b\r\n" % (code, reason)]
+        sized = False
+        for name, value in fields:
+            head.append(b"%b: %b\r\n" % (name, value))
+            if len(name) == 14 and name.lower() == b"content-length":  # noqa: PLR2004 - its length
+                sized = True
+        self._bodiless = self.method == b"HEAD" or code in _BODILESS
+        self._sized = sized or self._bodiless
+        if not self._sized:
+            if self.http_1_0:
+                self.channel.persistent = False
+            else:
+                self.chunked = 1
+                head.append(b"Transfer-Encoding: chunked\r\n")
+        if not self.channel.will_persist():
+            head.append(b"Connection: close\r\n")
+        head.append(b"\r\n")
+        self.channel.hold(b"".join(head))
+
+    def flush(self) -> None:
+        """
+        Send the head now if nothing has been written after it.
+        """
+        if not self._disconnected and not self.finished:
+            self.channel.flush()
+
+    def inform(self, code: int, reason: bytes, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        """
+        Pass on an interim answer (1xx, RFC 9110 §15.2); nothing is sent to HTTP/1.0 or once the answer has begun.
+        """
+        if self.http_1_0 or self.startedWriting or self._disconnected:
+            return
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.channel.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (code, reason, lines))
+
+    def write(self, data: bytes) -> None:
+        """
+        Send a piece of the answer; the first one sends the head before it.
+        """
+        if self._disconnected:
+            return
+        if not self.startedWriting:
+            self.begin(self.code, self.code_message, self._own_fields())
+        if data and not self._bodiless:
+            self.sentLength += len(data)
+            self.channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def finish(self) -> None:
+        """
+        The answer is complete.
+        """
+        if self._disconnected or self.finished:
+            return
+        if not self.startedWriting:
+            self.write(b"")
+        if self.chunked:
+            self.channel.write(b"0\r\n\r\n")
+        else:
+            self.channel.flush()
+        self.finished = 1
+        self._cleanup()
+
+    def finish_with(self, content: bytes) -> None:
+        """
+        Send all of the answer's body, and the end, in one piece; its head was made by ``begin``.
+        """
+        if self._disconnected:
+            return
+        if self._bodiless:
+            content = b""
+        self.sentLength += len(content)
+        if self.chunked:
+            content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
+        self.channel.write(content)
+        self.finished = 1
+        self._cleanup()
+
+    def cut(self) -> None:
+        """
+        The answer cannot be completed: end it so that the client sees that something is missing.
+        """
+        if not self._disconnected and not self.finished:
+            self.channel.cut(flush=self._sized or bool(self.chunked))
+
+    def upgrade(self, fields: Sequence[tuple[bytes, bytes]], protocol: IProtocol) -> None:
+        """
+        Answer 101 with *fields* and hand the connection over to *protocol*.
+        """
+        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
+        channel = self.channel
+        channel.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % lines)
+        self.startedWriting = self.finished = 1
+        channel.become_tunnel(protocol)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """
+        Answer with the JSON envelope of *refusal*; an answer that has begun is cut instead.
+        """
+        if self.startedWriting:
+            self.cut()
+            return
+        fields, content = refusal.answer()
+        self.setResponseCode(refusal.status, reason_phrase(refusal.status))
+        for name, value in fields:
+            self.setHeader(name, value)
+        self.write(content)
+        self.finish()
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """
+        A resource raised: a refusal is answered, anything else is logged and told as a 500.
+        """
+        if isinstance(reason.value, Refusal):
+            self.refuse(reason.value)
+        else:
+            self._log.failure("A request failed", reason)
+            self.refuse(Refusal("Something failed inside dheera; its log says what."))
+        return reason
+
+    def _own_fields(self) -> Fields:
+        headers = self.responseHeaders
+        if not headers.hasHeader(b"Date"):
+            headers.setRawHeaders(b"Date", [datetimeToString()])
+        fields = [*self.channel.stamp()] if not headers.hasHeader(b"x-dheera-call-id") else []
+        return fields + [(name, value) for name, values in headers.getAllRawHeaders() for value in values]

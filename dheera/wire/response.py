@@ -1,0 +1,179 @@
+"""
+An answer of an upstream on its way to us: its head at once, its body when somebody wants it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IClientRequest, IResponse
+from zope.interface import implementer
+
+from dheera.wire.heads import Fields
+
+_DONE = Failure(ResponseDone())
+
+
+class Stream(Protocol):
+    """
+    The connection below an answer.
+    """
+
+    def hold(self, *, held: bool) -> None:
+        """
+        Stop, or go on, reading.
+        """
+        ...
+
+    def abort(self) -> None:
+        """
+        Close the connection now.
+        """
+        ...
+
+    def tunnel_to(self, protocol: IProtocol) -> None:
+        """
+        Give the connection itself to *protocol*, after a 101.
+        """
+        ...
+
+
+@implementer(IResponse, IPushProducer)
+class Response:
+    """
+    Status, reason and header lines as upstream wrote them, and a body that comes in pieces.
+
+    ``deliverBody`` makes this object the protocol's transport: it can pause, resume and abort. The protocol's
+    ``connectionLost`` gets ``ResponseDone`` for a whole body, anything else for one that was cut. For an answer 101
+    the protocol is connected to the upstream's transport itself.
+
+    :ivar fields: all header lines in their order and spelling.
+    :ivar length: bytes of the body, or ``UNKNOWN_LENGTH``.
+    """
+
+    version = (b"HTTP", 1, 1)
+    request: IClientRequest | None = None
+    previousResponse: IResponse | None = None
+
+    def __init__(self, stream: Stream, code: int, phrase: bytes, fields: Fields, length: int | None) -> None:
+        self.code = code
+        self.phrase = phrase
+        self.fields = fields
+        self.length = UNKNOWN_LENGTH if length is None else length
+        self._stream: Stream | None = stream
+        self._headers: Headers | None = None
+        self._pieces: list[bytes] = []
+        self._protocol: IProtocol | None = None
+        self._ended: Failure | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """
+        The header lines as Twisted has them, made when first asked for.
+        """
+        if self._headers is None:
+            self._headers = Headers()
+            for name, value in self.fields:
+                self._headers.addRawHeader(name, value)
+        return self._headers
+
+    def veil(self) -> None:
+        """
+        Show no ``headers`` from now on, so that layers which act on them (decoders, cookie jars) find nothing to do.
+        ``fields`` still tells all.
+        """
+        self._headers = Headers()
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """
+        Remember the answer before this one; we never follow redirects, callers above may.
+        """
+        self.previousResponse = response
+
+    def whole(self) -> bytes | None:
+        """
+        The body, if all of it has come and nobody has taken it.
+        """
+        if self._ended is not _DONE or self._protocol is not None:
+            return None
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """
+        Send what has come and all that comes to *protocol*.
+        """
+        if self.code == 101 and self._stream is not None:  # noqa: PLR2004 - Switching Protocols
+            self._stream.tunnel_to(protocol)
+            return
+        self._protocol = protocol
+        protocol.makeConnection(self)  # type: ignore[arg-type]  # as much of a transport as a body needs
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            protocol.dataReceived(piece)
+        if self._ended is not None:
+            protocol.connectionLost(self._ended)
+        elif pieces and self._stream is not None:
+            self._stream.hold(held=False)
+
+    # What the connection calls.
+
+    @property
+    def waiting(self) -> bool:
+        """
+        Bytes are here that nobody has taken: nothing more should be read.
+        """
+        return bool(self._pieces)
+
+    def deliver(self, piece: bytes) -> None:
+        """
+        A piece of the body has come.
+        """
+        if self._protocol is None:
+            self._pieces.append(piece)
+        else:
+            self._protocol.dataReceived(piece)
+
+    def end(self, reason: Failure = _DONE) -> None:
+        """
+        The body is complete, or will not be.
+        """
+        if self._ended is None:
+            self._ended = reason
+            self._stream = None
+            if self._protocol is not None:
+                self._protocol.connectionLost(reason)
+
+    # What the consumer's side calls.
+
+    def pauseProducing(self) -> None:
+        """
+        The consumer is full.
+        """
+        if self._stream is not None:
+            self._stream.hold(held=True)
+
+    def resumeProducing(self) -> None:
+        """
+        The consumer has room.
+        """
+        if self._stream is not None:
+            self._stream.hold(held=False)
+
+    def stopProducing(self) -> None:
+        """
+        Nobody wants the rest: close the connection.
+        """
+        self.abortConnection()
+
+    def abortConnection(self) -> None:
+        """
+        Close the connection below at once; nothing more is delivered.
+        """
+        if self._stream is not None:
+            self._stream.abort()
+
+    loseConnection = abortConnection

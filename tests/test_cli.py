@@ -1,0 +1,425 @@
+"""
+The command line: help that helps, a check that tells the truth, and one life of a service.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import redirect_stderr
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
+from io import StringIO
+from pathlib import Path
+from socket import AF_UNIX, create_server, socket
+from typing import cast
+from unittest import TestCase
+
+from attrs import define, field
+from click.testing import CliRunner, Result
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactor
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+
+from dheera import __version__
+from dheera.cli import Run, dheera_ai
+from dheera.config import CONFIG_VARIABLE, ENVIRONMENT, OPTIONS
+
+SECRET = "sk-planted-7f3a"
+NOTHING_SET = dict.fromkeys([*ENVIRONMENT, CONFIG_VARIABLE])
+
+
+def invoke(*arguments: str, environment: dict[str, str | None] | None = None) -> Result:
+    """
+    The program with these arguments, and of the variables that it reads only these.
+    """
+    return CliRunner().invoke(dheera_ai, arguments, env={**NOTHING_SET, **(environment or {})})
+
+
+class HelpTests(TestCase):
+    """
+    What the program says of itself.
+    """
+
+    def test_help(self) -> None:
+        """
+        Help names every option and every variable, and shows how to begin.
+        """
+        for flag in "--help", "-h":
+            result = invoke(flag)
+            self.assertEqual(0, result.exit_code)
+            for name in (*ENVIRONMENT, CONFIG_VARIABLE, *("--" + name.replace("_", "-") for name in OPTIONS)):
+                self.assertIn(name, result.stdout)
+            self.assertIn("dheera_ai --demo\n", result.stdout)
+            self.assertIn("check", result.stdout)
+
+    def test_help_of_check(self) -> None:
+        """
+        The check takes the options of the program.
+        """
+        result = invoke("check", "--help")
+        self.assertEqual(0, result.exit_code)
+        for name in ("config", *OPTIONS):
+            self.assertIn("--" + name.replace("_", "-"), result.stdout)
+
+    def test_version(self) -> None:
+        """
+        The version, and nothing else.
+        """
+        result = invoke("--version")
+        self.assertEqual((0, f"dheera_ai {__version__}\n"), (result.exit_code, result.stdout))
+
+    def test_unknown(self) -> None:
+        """
+        An option or word that does not exist is exit 2 with a hint.
+        """
+        for word in "--prot", "serve":
+            result = invoke(word)
+            self.assertEqual((2, ""), (result.exit_code, result.stdout))
+            self.assertIn("--help", result.stderr)
+
+
+class CheckTests(TestCase):
+    """
+    ``dheera_ai check``.
+    """
+
+    def test_says_what_would_be_served(self) -> None:
+        """
+        Where, for whom, and in front of what.
+        """
+        for arguments, environment, sentence in (
+            (
+                [],
+                {},
+                (
+                    "Would serve https://api.mistral.ai on http://0.0.0.0:4000, in open mode, to this machine alone "
+                    "(no master key). Requests would be answered 503: MISTRAL_API_KEY is not set."
+                ),
+            ),
+            (
+                ["--demo", "--host", "::1", "--port", "0"],
+                {},
+                (
+                    "Would serve the built-in demo on http://[::1]:(any free port), in open mode, to this machine alone "
+                    "(no master key)."
+                ),
+            ),
+            (
+                ["--listen", "tcp:4001", "--listen", "unix:/run/x", "--listen", "systemd:domain=INET:name=dheera"],
+                {
+                    "MISTRAL_API_KEY": SECRET,
+                    "DHEERA_AI_MASTER_KEY": SECRET,
+                    "DATABASE_URL": f"postgresql://u:{SECRET}@db/x",
+                    "MISTRAL_API_BASE": "http://10.0.0.5/v1",
+                },
+                (
+                    "Would serve http://10.0.0.5/v1 on tcp:4001 and unix:/run/x and systemd:domain=INET:name=dheera, "
+                    "with a master key."
+                ),
+            ),
+        ):
+            result = invoke("check", *arguments, environment=dict(environment))
+            self.assertEqual((0, sentence + "\n", ""), (result.exit_code, result.stdout, result.stderr))
+
+    def test_open_to_network(self) -> None:
+        """
+        A dheera that serves anybody says so.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "conf.toml")
+            file.write_text("[listen]\nopen_to_network = true\n")
+            result = invoke("check", "--config", str(file))
+        self.assertIn("in open mode, to the whole network (no master key; open_to_network is true)", result.stdout)
+
+    def test_options_on_either_side(self) -> None:
+        """
+        Options may stand before the word too; those after it have the word.
+        """
+        self.assertIn("http://0.0.0.0:5000,", invoke("--port", "5000", "check").stdout)
+        self.assertIn("http://0.0.0.0:5001,", invoke("--port", "5000", "check", "--port", "5001").stdout)
+        self.assertIn("the built-in demo", invoke("--demo", "check").stdout)
+
+    def test_problems(self) -> None:
+        """
+        All that is wrong goes to standard error, without a traceback and without a secret; exit 2.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "conf.toml")
+            file.write_text(f'[listen]\nprot = 1\n[mistral]\napi_base = "https://u:{SECRET}@x"\n')
+            arguments = ["--config", str(file), "--port", "x"]
+            environment: dict[str, str | None] = {"MISTRAL_API_KEY": f"{SECRET} {SECRET}"}
+            # Serving does not begin with a wrong configuration, so this returns as well.
+            for result in (
+                invoke("check", *arguments, environment=environment),
+                invoke(*arguments, environment=environment),
+            ):
+                self.assertEqual((2, ""), (result.exit_code, result.stdout))
+                self.assertEqual(5, len(result.stderr.splitlines()))
+                for words in ("[listen] prot", "[mistral] api_base", "MISTRAL_API_KEY", "--port"):
+                    self.assertIn(words, result.stderr)
+                self.assertNotIn("Traceback", result.stderr)
+                self.assertNotIn(SECRET, result.stderr)
+
+    def test_config_from_environment(self) -> None:
+        """
+        The file that DHEERA_AI_CONFIG names is checked.
+        """
+        result = invoke("check", environment={CONFIG_VARIABLE: "/nowhere.toml"})
+        self.assertEqual(2, result.exit_code)
+        self.assertIn("/nowhere.toml: cannot be read (No such file or directory)", result.stderr)
+
+    def test_endpoints(self) -> None:
+        """
+        An endpoint that Twisted cannot read is a problem of the configuration.
+        """
+        arguments = [
+            word
+            for each in ("tpc:4000", "tcp:port", "ssl:1:privateKey=/nowhere", "tcp:1")
+            for word in ("--listen", each)
+        ]
+        for result in invoke("check", *arguments), invoke(*arguments):
+            self.assertEqual((2, ""), (result.exit_code, result.stdout))
+            _, unknown, number, file = result.stderr.splitlines()
+            self.assertIn('found "tpc:4000" (a string), which cannot be used (ValueError: Unknown endpoint', unknown)
+            self.assertIn('found "tcp:port"', number)
+            self.assertIn("No such file or directory (/nowhere)", file)
+
+    def test_sockets_of_systemd(self) -> None:
+        """
+        A check knows that systemd gives its sockets to the service alone; the service itself needs them.
+        """
+        endpoint = "systemd:domain=INET:name=none"
+        self.assertEqual(0, invoke("check", "--listen", endpoint).exit_code)
+        result = invoke("--listen", endpoint)
+        self.assertEqual(2, result.exit_code)
+        self.assertIn("systemd passed no such socket", result.stderr)
+
+
+@define(eq=False)
+class Room:
+    """
+    A service that starts as it is told, and stops at once.
+    """
+
+    _starting: Deferred[None]
+    stops: int = field(default=0, init=False)
+
+    def startService(self) -> Deferred[None]:
+        return self._starting
+
+    def stopService(self) -> Deferred[None]:
+        self.stops += 1
+        return succeed(None)
+
+
+class RunTests(TestCase):
+    """
+    One life of a service, in memory.
+    """
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor()
+        self.events: list[LogEvent] = []
+        observer = cast("ILogObserver", self.events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        for each in signal.SIGINT, signal.SIGTERM:
+            self.addCleanup(signal.signal, each, signal.getsignal(each))
+
+    def failing(self, error: Exception) -> str:
+        """
+        What is said when the start fails so.
+        """
+        with redirect_stderr(StringIO()) as said:
+            self.assertEqual(1, Run(self.reactor, Room(fail(error))).to_the_end())
+        self.assertTrue(self.reactor.hasStopped)
+        return said.getvalue()
+
+    def bugs(self) -> list[LogEvent]:
+        return [event for event in self.events if event["log_level"] is LogLevel.critical]
+
+    def test_serves(self) -> None:
+        """
+        A service that starts, runs until the reactor is stopped, and is then stopped itself.
+        """
+        room = Room(succeed(None))
+        self.assertEqual(0, Run(self.reactor, room).to_the_end())
+        [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
+        self.assertEqual(0, room.stops)
+        stop()
+        self.assertEqual(1, room.stops)
+
+    def test_second_signal(self) -> None:
+        """
+        While it stops, a second Ctrl-C ends the process and a second SIGTERM changes nothing.
+        """
+        Run(self.reactor, Room(succeed(None))).to_the_end()
+        [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
+        stop()
+        self.assertEqual(signal.SIG_DFL, signal.getsignal(signal.SIGINT))
+        self.assertEqual(signal.SIG_IGN, signal.getsignal(signal.SIGTERM))
+
+    def test_interrupted_start(self) -> None:
+        """
+        A start that is cancelled because the process stops is no failure.
+        """
+        starting: Deferred[None] = Deferred()
+        run = Run(self.reactor, Room(starting))
+        with redirect_stderr(StringIO()) as said:
+            self.assertEqual(0, run.to_the_end())
+            [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
+            stop()
+            starting.cancel()
+        self.assertEqual(("", 0), (said.getvalue(), run._exit_code))
+
+    def test_cannot_listen(self) -> None:
+        """
+        The address, the reason, and what to do.
+        """
+        for error, sentence in (
+            (
+                CannotListenError("0.0.0.0", 4000, OSError(EADDRINUSE, "Address already in use")),
+                (
+                    "dheera_ai: cannot listen on 0.0.0.0:4000: another program listens there. Stop it, or choose another "
+                    "place with --port or DHEERA_AI_PORT (0 takes any free port), or with --listen.\n"
+                ),
+            ),
+            (
+                CannotListenError("::1", 80, OSError(EACCES, "Permission denied")),
+                (
+                    "dheera_ai: cannot listen on [::1]:80: this user may not. Ports below 1024 need CAP_NET_BIND_SERVICE, "
+                    "or a socket from systemd.\n"
+                ),
+            ),
+            (
+                CannotListenError("10.9.9.9", 1, OSError(EADDRNOTAVAIL, "Cannot assign requested address")),
+                (
+                    "dheera_ai: cannot listen on 10.9.9.9:1: this machine has no such address. "
+                    "Choose one with --host or DHEERA_AI_HOST.\n"
+                ),
+            ),
+            (
+                CannotListenError("", 1, OSError(-2, "Name or service not known")),
+                "dheera_ai: cannot listen on 0.0.0.0:1: Name or service not known.\n",
+            ),
+            (
+                CannotListenError(None, b"/run/x", "something else"),
+                "dheera_ai: cannot listen on /run/x: something else.\n",
+            ),
+        ):
+            self.reactor = MemoryReactor()
+            self.assertEqual(sentence, self.failing(error))
+        self.assertEqual([], self.bugs())
+
+    def test_one_of_many(self) -> None:
+        """
+        What is told is the failure itself, not that one of several things failed.
+        """
+        both = gatherResults([fail(FileNotFoundError(2, "No such file or directory", "/x"))], consumeErrors=True)
+        with redirect_stderr(StringIO()) as said:
+            Run(self.reactor, Room(both.addCallback(lambda _: None))).to_the_end()
+        self.assertEqual("dheera_ai: cannot start: No such file or directory (/x)\n", said.getvalue())
+
+    def test_bug(self) -> None:
+        """
+        A failure that nobody thought of ends the process too; the log has the traceback.
+        """
+        self.assertEqual(
+            "dheera_ai: cannot start: ZeroDivisionError: none left\n", self.failing(ZeroDivisionError("none left"))
+        )
+        [bug] = self.bugs()
+        self.assertIsInstance(bug["log_failure"].value, ZeroDivisionError)
+
+
+class ProcessTests(TestCase):
+    """
+    The real program.
+    """
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """
+        The program, serving the demo.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dheera", "--demo", *arguments],
+            env={name: value for name, value in os.environ.items() if name not in NOTHING_SET},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=few_files,  # noqa: PLW1509 - no threads run here
+        )
+
+        def end() -> None:
+            process.kill()
+            process.communicate()
+
+        self.addCleanup(end)
+        return process
+
+    def test_serves_and_stops(self) -> None:
+        """
+        It says where it serves, has lifted its own limit of open files, and ends well when told to.
+        """
+        for number in signal.SIGTERM, signal.SIGINT:
+            process = self.start("--host", "127.0.0.1", "--port", "0")
+            assert process.stdout is not None
+            self.assertRegex(process.stdout.readline(), r"^RUNNING on http://127\.0\.0\.1:\d+\n$")
+            [limits] = re.findall(
+                r"^Max open files +(\d+) +(\d+)", Path(f"/proc/{process.pid}/limits").read_text(), re.MULTILINE
+            )
+            self.assertEqual(limits[1], limits[0])
+            process.send_signal(number)
+            _, log = process.communicate()
+            self.assertEqual(0, process.returncode, log)
+            self.assertNotIn("Traceback", log)
+
+    def test_nobody_listens_to_it(self) -> None:
+        """
+        It serves even if its standard output is gone.
+        """
+        endpoint = f"{self.folder}/socket"
+        process = self.start("--listen", f"unix:{endpoint}")
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        for line in process.stderr:
+            if endpoint in line:
+                break
+        with socket(AF_UNIX) as client:
+            client.connect(endpoint)
+            client.sendall(b"GET /health/liveliness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200 "))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(0, process.wait())
+        process.stderr.close()
+
+    def test_port_taken(self) -> None:
+        """
+        Where another program listens it says so in a sentence and exits 1.
+        """
+        with create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            process = self.start("--host", "127.0.0.1", "--port", str(port))
+            said, log = process.communicate()
+        self.assertEqual((1, ""), (process.returncode, said))
+        self.assertIn(f"dheera_ai: cannot listen on 127.0.0.1:{port}: another program listens there.", log)
+        self.assertNotIn("Traceback", log)
+
+
+def few_files() -> None:
+    """
+    The soft limit that most shells give.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))

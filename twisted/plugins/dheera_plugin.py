@@ -1,0 +1,9 @@
+"""
+``twistd dheera``. Strings only: listing plugins must not import the program.
+"""
+
+from twisted.application.service import ServiceMaker
+
+dheera = ServiceMaker(
+    "dheera", "dheera.service", "A gateway in front of the Mistral API.", "dheera"
+)
