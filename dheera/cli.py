@@ -6,29 +6,19 @@ Nothing is configured here; that is `dheera.config`. The reactor comes in when t
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import resource
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
-from attrs import define
-from twisted.internet.defer import Deferred, FirstError
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError, ReactorNotRunning
-from twisted.internet.interfaces import IReactorCore
-from twisted.logger import Logger
 
 from dheera import __version__, logs
 from dheera.config import Config, ConfigurationError, load
 from dheera.kinds import shown
-
-log = Logger()
+from dheera.run import Run, announce, in_words, raise_file_limit
 
 
 def main() -> None:
@@ -184,7 +174,7 @@ def _require_endpoints(endpoints: Sequence[str]) -> None:
         try:
             serverFromString(reactor, each)
         except Exception as error:  # noqa: BLE001 - each parser, and any plugin, has its own ways to fail
-            reason = "systemd passed no such socket" if each.startswith("systemd:") else _words(error)
+            reason = "systemd passed no such socket" if each.startswith("systemd:") else in_words(error)
             problems.append(f"[listen] endpoints or --listen: found {shown(each)}, which cannot be used ({reason})")
     if problems:
         raise _Refused(problems)
@@ -202,122 +192,3 @@ def serve(config: Config) -> None:
     raise_file_limit()
     logs.begin(config.log_format, sys.stderr)
     sys.exit(Run(reactor, build(reactor, config, announce)).to_the_end())
-
-
-def announce(line: str) -> None:
-    """
-    Say a line on standard output at once. That nobody listens there is no reason to stop.
-    """
-    with contextlib.suppress(OSError):
-        click.echo(line)
-
-
-def raise_file_limit() -> None:
-    """
-    Allow as many open files as the system lets us. The usual soft limit of 1024 is for programs that call select().
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # some systems promise "unlimited" and refuse it
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-class Served(Protocol):
-    """
-    What can be run: both Deferreds fire when it is done, and stopping what has not, or not fully, started is fine.
-    """
-
-    def startService(self) -> Deferred[None]:
-        """
-        Begin to serve; fails when that is not possible.
-        """
-        ...
-
-    def stopService(self) -> Deferred[None]:
-        """
-        End what is under way, and serve no more.
-        """
-        ...
-
-
-@define(eq=False)
-class Run:
-    """
-    One life of a service in this process, from the start of the reactor to its stop.
-    """
-
-    _reactor: IReactorCore
-    _service: Served
-    _stopping: bool = False
-    _exit_code: int = 0
-
-    def to_the_end(self) -> int:
-        """
-        Run it until it fails to start, or a signal stops it.
-
-        :return: the exit code.
-        """
-        self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
-        self._reactor.callWhenRunning(self._start)
-        self._reactor.run()
-        return self._exit_code
-
-    def _start(self) -> None:
-        starting = Deferred.fromCoroutine(self._started())
-        starting.addErrback(lambda failure: log.failure("Starting broke off", failure=failure))
-
-    async def _started(self) -> None:
-        try:
-            await self._service.startService()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told and the process ends
-            if self._stopping:
-                return  # interrupted, which is no failure
-            self._exit_code = 1
-            cause = _cause(error)
-            if not isinstance(cause, CannotListenError | OSError):
-                log.failure("Starting failed")
-            click.echo(f"dheera_ai: {_start_problem(cause)}", err=True)
-            with contextlib.suppress(ReactorNotRunning):
-                self._reactor.stop()
-
-    def _stop(self) -> Deferred[None]:
-        self._stopping = True
-        # Who presses Ctrl-C again does not want to wait; who sends SIGTERM again has been heard.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        return self._service.stopService()
-
-
-def _cause(error: BaseException) -> BaseException:
-    while isinstance(error, FirstError) and error.subFailure.value is not None:
-        error = error.subFailure.value
-    return error
-
-
-def _start_problem(error: BaseException) -> str:
-    if not isinstance(error, CannotListenError):
-        return f"cannot start: {_words(error)}"
-    path_or_port = error.port.decode(errors="replace") if isinstance(error.port, bytes) else str(error.port)
-    host = f"[{error.interface}]" if ":" in (error.interface or "") else error.interface or "0.0.0.0"
-    # Of a Unix socket Twisted tells the path in place of the port.
-    where = f"{host}:{path_or_port}" if path_or_port.isdecimal() else path_or_port
-    match error.socketError:
-        case OSError(errno=errno.EADDRINUSE) | "Cannot acquire lock":
-            reason = (
-                "another program listens there. Stop it, or choose another place "
-                "with --port or DHEERA_AI_PORT (0 takes any free port), or with --listen"
-            )
-        case OSError(errno=errno.EADDRNOTAVAIL):
-            reason = "this machine has no such address. Choose one with --host or DHEERA_AI_HOST"
-        case OSError(errno=errno.EACCES):
-            reason = "this user may not. Ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd"
-        case other:
-            reason = _words(other) if isinstance(other, BaseException) else str(other)
-    return f"cannot listen on {where}: {reason}."
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        # Of two files the second is the one that was asked for: the lock of a Unix socket is a link to a process id.
-        file = error.filename2 or error.filename
-        return f"{error.strerror} ({os.fsdecode(file)})" if file else error.strerror
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -244,7 +244,6 @@ class Options(UsageOptions):
         ["host", None, None, "Address to listen on [default: 0.0.0.0]."],
         ["port", None, None, "Port to listen on [default: 4000]."],
         ["config", "c", None, "TOML file with settings; conf/dheera.toml shows them all."],
-        ["log-format", None, None, "Kept for dheera_ai; under twistd, twistd writes the log."],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
         ["demo", None, "Serve from a built-in stand-in for Mistral: no key, no network."],
@@ -260,22 +259,26 @@ class Options(UsageOptions):
         """
         self["listen"].append(endpoint)
 
+    def postOptions(self) -> None:
+        """
+        Read the configuration, so that what is wrong with it is told as twistd tells wrong options.
 
-def makeService(options: Mapping[str, Any]) -> IService:
+        :raises UsageError: it cannot be used.
+        """
+        said = {"host": self["host"], "port": self["port"], "listen": self["listen"], "demo": bool(self["demo"])}
+        try:
+            self.config = configuration.load(Path(self["config"]) if self["config"] else None, os.environ, said)
+        except ConfigurationError as error:
+            raise UsageError(str(error)) from error
+
+
+def makeService(options: Options) -> IService:
     """
     The daemon for ``twistd dheera``. It says where it serves in twistd's log; if it cannot start, the process ends.
     """
-    from twisted.internet import reactor
+    from twisted.internet import reactor  # noqa: PLC0415 - the one place of this way in that takes it
 
-    path = options["config"]
-    names = ("host", "port", "listen", "demo")
-    try:
-        config = configuration.load(
-            Path(path) if path else None, os.environ, {name: options[name] or None for name in names}
-        )
-    except ConfigurationError as error:
-        raise UsageError(str(error)) from error
-    return _Daemon(build(reactor, config, lambda line: log.info("{line}", line=line)), reactor)
+    return _Daemon(build(reactor, options.config, lambda text: log.info("{text}", text=text)), reactor)
 
 
 class _Daemon(Service):

@@ -1,5 +1,5 @@
 """
-The command line: help that helps, a check that tells the truth, and one life of a service.
+The command line: help that helps, a check that tells the truth, and the real program.
 """
 
 from __future__ import annotations
@@ -11,23 +11,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import redirect_stderr
-from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
-from io import StringIO
+import time
 from pathlib import Path
 from socket import AF_UNIX, create_server, socket
-from typing import cast
 from unittest import TestCase
 
-from attrs import define, field
 from click.testing import CliRunner, Result
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
-from twisted.internet.error import CannotListenError
-from twisted.internet.testing import MemoryReactor
-from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 
 from dheera import __version__
-from dheera.cli import Run, dheera_ai
+from dheera.cli import dheera_ai
 from dheera.config import CONFIG_VARIABLE, ENVIRONMENT, OPTIONS
 
 SECRET = "sk-planted-7f3a"
@@ -106,8 +98,8 @@ class CheckTests(TestCase):
                 ["--demo", "--host", "::1", "--port", "0"],
                 {},
                 (
-                    "Would serve the built-in demo on http://[::1]:(any free port), in open mode, to this machine alone "
-                    "(no master key)."
+                    "Would serve the built-in demo on http://[::1]:(any free port), in open mode, "
+                    "to this machine alone (no master key)."
                 ),
             ),
             (
@@ -201,142 +193,6 @@ class CheckTests(TestCase):
         self.assertIn("systemd passed no such socket", result.stderr)
 
 
-@define(eq=False)
-class Room:
-    """
-    A service that starts as it is told, and stops at once.
-    """
-
-    _starting: Deferred[None]
-    stops: int = field(default=0, init=False)
-
-    def startService(self) -> Deferred[None]:
-        return self._starting
-
-    def stopService(self) -> Deferred[None]:
-        self.stops += 1
-        return succeed(None)
-
-
-class RunTests(TestCase):
-    """
-    One life of a service, in memory.
-    """
-
-    def setUp(self) -> None:
-        self.reactor = MemoryReactor()
-        self.events: list[LogEvent] = []
-        observer = cast("ILogObserver", self.events.append)
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
-        for each in signal.SIGINT, signal.SIGTERM:
-            self.addCleanup(signal.signal, each, signal.getsignal(each))
-
-    def failing(self, error: Exception) -> str:
-        """
-        What is said when the start fails so.
-        """
-        with redirect_stderr(StringIO()) as said:
-            self.assertEqual(1, Run(self.reactor, Room(fail(error))).to_the_end())
-        self.assertTrue(self.reactor.hasStopped)
-        return said.getvalue()
-
-    def bugs(self) -> list[LogEvent]:
-        return [event for event in self.events if event["log_level"] is LogLevel.critical]
-
-    def test_serves(self) -> None:
-        """
-        A service that starts, runs until the reactor is stopped, and is then stopped itself.
-        """
-        room = Room(succeed(None))
-        self.assertEqual(0, Run(self.reactor, room).to_the_end())
-        [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
-        self.assertEqual(0, room.stops)
-        stop()
-        self.assertEqual(1, room.stops)
-
-    def test_second_signal(self) -> None:
-        """
-        While it stops, a second Ctrl-C ends the process and a second SIGTERM changes nothing.
-        """
-        Run(self.reactor, Room(succeed(None))).to_the_end()
-        [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
-        stop()
-        self.assertEqual(signal.SIG_DFL, signal.getsignal(signal.SIGINT))
-        self.assertEqual(signal.SIG_IGN, signal.getsignal(signal.SIGTERM))
-
-    def test_interrupted_start(self) -> None:
-        """
-        A start that is cancelled because the process stops is no failure.
-        """
-        starting: Deferred[None] = Deferred()
-        run = Run(self.reactor, Room(starting))
-        with redirect_stderr(StringIO()) as said:
-            self.assertEqual(0, run.to_the_end())
-            [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
-            stop()
-            starting.cancel()
-        self.assertEqual(("", 0), (said.getvalue(), run._exit_code))
-
-    def test_cannot_listen(self) -> None:
-        """
-        The address, the reason, and what to do.
-        """
-        for error, sentence in (
-            (
-                CannotListenError("0.0.0.0", 4000, OSError(EADDRINUSE, "Address already in use")),
-                (
-                    "dheera_ai: cannot listen on 0.0.0.0:4000: another program listens there. Stop it, or choose another "
-                    "place with --port or DHEERA_AI_PORT (0 takes any free port), or with --listen.\n"
-                ),
-            ),
-            (
-                CannotListenError("::1", 80, OSError(EACCES, "Permission denied")),
-                (
-                    "dheera_ai: cannot listen on [::1]:80: this user may not. Ports below 1024 need CAP_NET_BIND_SERVICE, "
-                    "or a socket from systemd.\n"
-                ),
-            ),
-            (
-                CannotListenError("10.9.9.9", 1, OSError(EADDRNOTAVAIL, "Cannot assign requested address")),
-                (
-                    "dheera_ai: cannot listen on 10.9.9.9:1: this machine has no such address. "
-                    "Choose one with --host or DHEERA_AI_HOST.\n"
-                ),
-            ),
-            (
-                CannotListenError("", 1, OSError(-2, "Name or service not known")),
-                "dheera_ai: cannot listen on 0.0.0.0:1: Name or service not known.\n",
-            ),
-            (
-                CannotListenError(None, b"/run/x", "something else"),
-                "dheera_ai: cannot listen on /run/x: something else.\n",
-            ),
-        ):
-            self.reactor = MemoryReactor()
-            self.assertEqual(sentence, self.failing(error))
-        self.assertEqual([], self.bugs())
-
-    def test_one_of_many(self) -> None:
-        """
-        What is told is the failure itself, not that one of several things failed.
-        """
-        both = gatherResults([fail(FileNotFoundError(2, "No such file or directory", "/x"))], consumeErrors=True)
-        with redirect_stderr(StringIO()) as said:
-            Run(self.reactor, Room(both.addCallback(lambda _: None))).to_the_end()
-        self.assertEqual("dheera_ai: cannot start: No such file or directory (/x)\n", said.getvalue())
-
-    def test_bug(self) -> None:
-        """
-        A failure that nobody thought of ends the process too; the log has the traceback.
-        """
-        self.assertEqual(
-            "dheera_ai: cannot start: ZeroDivisionError: none left\n", self.failing(ZeroDivisionError("none left"))
-        )
-        [bug] = self.bugs()
-        self.assertIsInstance(bug["log_failure"].value, ZeroDivisionError)
-
-
 class ProcessTests(TestCase):
     """
     The real program.
@@ -393,11 +249,10 @@ class ProcessTests(TestCase):
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        for line in process.stderr:
-            if endpoint in line:
-                break
         with socket(AF_UNIX) as client:
-            client.connect(endpoint)
+            while client.connect_ex(endpoint):
+                self.assertIsNone(process.poll())
+                time.sleep(0.01)
             client.sendall(b"GET /health/liveliness HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200 "))
         process.send_signal(signal.SIGTERM)

@@ -11,7 +11,13 @@ from typing import Any
 from attrs import field, frozen
 
 from dheera.demo.models import is_known
-from dheera.demo.refusals import Refused, invalid, unknown_model
+from dheera.demo.refusals import Refused, invalid, too_large, unknown_model
+
+MOST_PARTS = 500_000
+"""
+Commas and brackets in a JSON body: each may begin a value, which takes fifty bytes once it is parsed and a microsecond
+to look at. Text with that many commas is refused as well.
+"""
 
 
 def dumps(value: object) -> bytes:
@@ -180,8 +186,10 @@ def parsed_object(body: bytes) -> Mapping[str, Any]:
     """
     *body* as a JSON object.
 
-    :raises Refused: 422 in the shape of a validation error, with the place of the fault.
+    :raises Refused: 422 in the shape of a validation error, with the place of the fault; 413, it has too many parts.
     """
+    if sum(map(body.count, (b",", b"[", b"{"))) > MOST_PARTS:
+        raise too_large(f"The demo takes JSON of at most {MOST_PARTS} commas and brackets.")
     try:
         value = json.loads(body, parse_constant=_no_constant)
     except json.JSONDecodeError as error:

@@ -25,7 +25,6 @@ from dheera.demo.realtime import Listener, Narrator
 from dheera.demo.refusals import (
     Refused,
     broken,
-    invalid,
     no_route,
     refused,
     too_large,
@@ -107,9 +106,6 @@ class Demo(Resource):
                 fields = self._edge.limits(answered.tokens)
         except Refused as no:
             answered, fields = answer(no.body, status=no.status), list(no.fields)
-        except RecursionError:
-            deep = invalid("recursion_loop", [], "The body is nested too deeply")
-            answered = answer(deep.body, status=deep.status)
         await self._send(request, answered, self._edge.fields(began=began) + fields)
 
     async def _answered(self, request: Request) -> Answer | Stream:

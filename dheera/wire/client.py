@@ -4,8 +4,9 @@ HTTP/1.1 as a client speaks it: an ``IAgent`` with a pool per origin, streaming 
 
 from __future__ import annotations
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -125,12 +126,24 @@ class Agent:
     def _endpoint(self, origin: Origin) -> IStreamClientEndpoint:
         endpoint = self._endpoints.get(origin)
         if endpoint is None:
-            endpoint = HostnameEndpoint(self._reactor, origin.host, origin.port, timeout=self.limits.connect_seconds)
+            endpoint = self._plain_endpoint(origin.host, origin.port)
             if origin.scheme == "https":
                 creator = self._policy.creatorForNetloc(origin.host.encode("idna"), origin.port)
                 endpoint = wrapClientTLS(creator, endpoint)
             self._endpoints[origin] = endpoint
         return endpoint
+
+    def _plain_endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+        """
+        Addresses are connected to as they are: ``HostnameEndpoint`` would ask the resolver's threads about them, and
+        takes five times as long for each connection.
+        """
+        seconds = self.limits.connect_seconds
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(self._reactor, host, port, timeout=seconds)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(self._reactor, host, port, timeout=seconds)
+        return HostnameEndpoint(self._reactor, host, port, timeout=seconds)
 
     def keep(self, connection: Connection) -> None:
         """

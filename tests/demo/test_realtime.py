@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Tex
 from wsproto.extensions import PerMessageDeflate
 
 from dheera.demo.audio import RECORDED_BYTES_PER_SECOND
-from dheera.demo.realtime import MOST_SPOKEN_CHARACTERS
+from dheera.demo.realtime import MOST_SPOKEN_CHARACTERS, Listener
 from dheera.demo.sockets import GOODBYE_SECONDS, MOST_MESSAGE_CHARACTERS
 from dheera.demo.words import tokens
 from tests.demo.line import AUTHORIZATION, Standing, leave
@@ -160,9 +161,10 @@ class TestSessions(SynchronousTestCase):
             session = models.RealtimeTranscriptionSessionCreated.model_validate(created).session
             self.assertEqual("voxtral-mini-transcribe-realtime-2602", session.model)
             audio_format = {"encoding": "pcm_s16le", "sample_rate": 8000}
-            (updated,) = talk.send({"type": "session.update", "session": {"audio_format": audio_format}})
+            wanted = {"audio_format": audio_format, "target_streaming_delay_ms": 240}
+            (updated,) = talk.send({"type": "session.update", "session": wanted})
             self.assertEqual("session.updated", updated["type"])
-            self.assertEqual(audio_format, updated["session"]["audio_format"])
+            self.assertEqual(wanted, {name: updated["session"][name] for name in wanted})
             append = {"type": "input_audio.append", "audio": SECOND}
             deltas = talk.send(append, append, {"type": "input_audio.flush"}, append)
             self.assertEqual({"transcription.text.delta"}, {delta["type"] for delta in deltas})
@@ -299,15 +301,20 @@ class TestEndings(SynchronousTestCase):
         self.talk.raw(b"\xff" * 100)
         self.assertEqual((1002, True), self.close())
 
-    def test_broken_session(self) -> None:
+    def test_fault(self) -> None:
         """
-        A fault of the demo is logged, and closes the session as an internal error.
+        A fault of the demo itself is logged, and closes the session as an internal error.
         """
+
+        class Faulty(Listener):
+            def hear(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+                raise ZeroDivisionError(message)
+
         channel: Any = self.talk.transport.protocol
-        channel._tunnel._speaker._settings = None
-        self.talk.send({"type": "session.update", "session": {}})
-        self.demo.clock.advance(GOODBYE_SECONDS)
-        self.assertEqual(2, len(self.flushLoggedErrors(TypeError, AttributeError)) + 1)
+        channel._tunnel._speaker = Faulty("voxtral-mini-latest")
+        self.talk.raw(self.talk.frames.send(TextMessage(data="{}")))
+        self.assertEqual((1011, True), self.close())
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_silent_client(self) -> None:
         """

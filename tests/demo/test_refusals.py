@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.demo import completions
 from dheera.demo.batches import Batches
-from dheera.demo.calls import Answer, Call, Stream, answer, dumps
+from dheera.demo.calls import MOST_PARTS, Answer, Call, Stream, answer, dumps
 from dheera.demo.files import Files
 from dheera.demo.refusals import Refused
 from dheera.demo.root import Demo
@@ -292,6 +292,22 @@ class TestBounds(SynchronousTestCase):
             self.assertEqual(400, self.demo.ask("POST", path, body).status)
         wide = {"model": "mistral-embed", "input": "a", "output_dimension": 5000}
         self.assertEqual(400, self.demo.ask("POST", "/v1/embeddings", wide).status)
+
+    def test_too_many_parts(self) -> None:
+        """
+        A body of very many small parts is refused before it is parsed; large text is not.
+        """
+        for part in (b"[],", b"1,", b"{", b"["):
+            heard = self.demo.ask("POST", "/v1/chat/completions", part * MOST_PARTS + b"1,")
+            self.assertEqual(413, heard.status)
+        text = CHAT | {"messages": [{"role": "user", "content": "a " * 5_000_000}]}
+        self.assertEqual(200, self.demo.ask("POST", "/v1/chat/completions", text).status)
+
+    def test_long_query(self) -> None:
+        """
+        A query of very many parts counts as none.
+        """
+        self.assertEqual(200, self.demo.ask("GET", "/v1/files?page=one" + "&a=b" * 200).status)
 
     def test_batch_too_long(self) -> None:
         """

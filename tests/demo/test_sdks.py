@@ -33,7 +33,7 @@ class TestSdks(TestCase):
         """
         A demo on a free port.
         """
-        from twisted.internet import reactor  # noqa: PLC0415 - importing it installs it
+        from twisted.internet import reactor
 
         loop: Any = reactor
         server = Server(loop, demo_root(loop), ServerLimits())

@@ -1,1 +1,3 @@
-
+"""
+The real daemon as processes, talked to by real clients.
+"""

@@ -1,0 +1,146 @@
+"""
+One life of a service: what it leaves as exit code, and what it says when it cannot start.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import redirect_stderr
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
+from io import StringIO
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from dheera.run import Run
+
+
+@define(eq=False)
+class Room:
+    """
+    A service that starts as it is told, and stops at once.
+    """
+
+    _starting: Deferred[None]
+    stops: int = field(default=0, init=False)
+
+    def startService(self) -> Deferred[None]:
+        return self._starting
+
+    def stopService(self) -> Deferred[None]:
+        self.stops += 1
+        return succeed(None)
+
+
+class RunTests(SynchronousTestCase):
+    """
+    One life of a service, in memory.
+    """
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor()
+        for each in signal.SIGINT, signal.SIGTERM:
+            self.addCleanup(signal.signal, each, signal.getsignal(each))
+
+    def failing(self, error: Exception) -> str:
+        """
+        What is said when the start fails so.
+        """
+        with redirect_stderr(StringIO()) as said:
+            self.assertEqual(1, Run(self.reactor, Room(fail(error))).to_the_end())
+        assert self.reactor.hasStopped
+        return said.getvalue()
+
+    def test_serves(self) -> None:
+        """
+        A service that starts, runs until the reactor is stopped, and is then stopped itself.
+        """
+        room = Room(succeed(None))
+        self.assertEqual(0, Run(self.reactor, room).to_the_end())
+        [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
+        assert room.stops == 0
+        stop()
+        assert room.stops == 1
+
+    def test_second_signal(self) -> None:
+        """
+        While it stops, a second Ctrl-C ends the process and a second SIGTERM changes nothing.
+        """
+        Run(self.reactor, Room(succeed(None))).to_the_end()
+        [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
+        stop()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+    def test_interrupted_start(self) -> None:
+        """
+        A start that is cancelled because the process stops is no failure.
+        """
+        starting: Deferred[None] = Deferred()
+        run = Run(self.reactor, Room(starting))
+        with redirect_stderr(StringIO()) as said:
+            self.assertEqual(0, run.to_the_end())
+            [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
+            stop()
+            starting.cancel()
+        self.assertEqual(("", 0), (said.getvalue(), run._exit_code))
+
+    def test_cannot_listen(self) -> None:
+        """
+        The address, the reason, and what to do.
+        """
+        for error, sentence in (
+            (
+                CannotListenError("0.0.0.0", 4000, OSError(EADDRINUSE, "Address already in use")),
+                (
+                    "dheera_ai: cannot listen on 0.0.0.0:4000: another program listens there. "
+                    "Stop it, or choose another place with --port or DHEERA_AI_PORT (0 takes any free port), "
+                    "or with --listen.\n"
+                ),
+            ),
+            (
+                CannotListenError("::1", 80, OSError(EACCES, "Permission denied")),
+                (
+                    "dheera_ai: cannot listen on [::1]:80: this user may not. "
+                    "Ports below 1024 need CAP_NET_BIND_SERVICE, or a socket from systemd.\n"
+                ),
+            ),
+            (
+                CannotListenError("10.9.9.9", 1, OSError(EADDRNOTAVAIL, "Cannot assign requested address")),
+                (
+                    "dheera_ai: cannot listen on 10.9.9.9:1: this machine has no such address. "
+                    "Choose one with --host or DHEERA_AI_HOST.\n"
+                ),
+            ),
+            (
+                CannotListenError("", 1, OSError(-2, "Name or service not known")),
+                "dheera_ai: cannot listen on 0.0.0.0:1: Name or service not known.\n",
+            ),
+            (
+                CannotListenError(None, b"/run/x", "something else"),
+                "dheera_ai: cannot listen on /run/x: something else.\n",
+            ),
+        ):
+            self.reactor = MemoryReactor()
+            assert self.failing(error) == sentence
+
+    def test_one_of_many(self) -> None:
+        """
+        What is told is the failure itself, not that one of several things failed.
+        """
+        both = gatherResults([fail(FileNotFoundError(2, "No such file or directory", "/x"))], consumeErrors=True)
+        with redirect_stderr(StringIO()) as said:
+            Run(self.reactor, Room(both.addCallback(lambda _: None))).to_the_end()
+        assert said.getvalue() == "dheera_ai: cannot start: No such file or directory (/x)\n"
+
+    def test_bug(self) -> None:
+        """
+        A failure that nobody thought of ends the process too; the log has the traceback.
+        """
+        self.assertEqual(
+            "dheera_ai: cannot start: ZeroDivisionError: none left\n", self.failing(ZeroDivisionError("none left"))
+        )
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
