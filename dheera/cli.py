@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
-from twisted.internet.endpoints import serverFromString
 
 from dheera import __version__, logs
 from dheera.config import Config, ConfigurationError, load
-from dheera.kinds import shown
-from dheera.run import Run, announce, in_words, raise_file_limit
+from dheera.run import Run, announce, endpoint_problems, raise_file_limit
 
 
 def main() -> None:
@@ -75,7 +73,7 @@ Environment (a variable that is set to the empty string is not set):
   MISTRAL_API_BASE        where requests go    [default: https://api.mistral.ai]
   DHEERA_AI_MASTER_KEY    the key that clients send; without one any key passes,
                           but only from this machine
-  DATABASE_URL            where keys and the ledger are kept
+  DATABASE_URL            where keys and the ledger will be kept: not used yet
   DHEERA_AI_CONFIG        as --config
   DHEERA_AI_HOST          as --host
   DHEERA_AI_PORT          as --port
@@ -169,13 +167,7 @@ def _configuration(given: Mapping[str, Any]) -> Config:
 def _require_endpoints(endpoints: Sequence[str]) -> None:
     from twisted.internet import reactor
 
-    problems = []
-    for each in endpoints:
-        try:
-            serverFromString(reactor, each)
-        except Exception as error:  # noqa: BLE001 - each parser, and any plugin, has its own ways to fail
-            reason = "systemd passed no such socket" if each.startswith("systemd:") else in_words(error)
-            problems.append(f"[listen] endpoints or --listen: found {shown(each)}, which cannot be used ({reason})")
+    problems = endpoint_problems(reactor, endpoints)
     if problems:
         raise _Refused(problems)
 

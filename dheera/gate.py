@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import IPv4Address as IPv4
+from ipaddress import IPv6Address as IPv6
 from ipaddress import ip_address
 
 from attrs import define
@@ -20,6 +22,7 @@ from dheera.keys import Secret
 
 _APPLICATION = re.compile(rb"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*)(?::[0-9]*)?")
+_LOCALHOST = IPv4("127.0.0.1")
 
 
 @define(eq=False)
@@ -47,11 +50,11 @@ class OpenGate:
                         "open_to_network = true in the configuration to serve everybody without a key."
                     )
                 )
-            if not (_names_this_machine(caller.host) and _names_this_machine(caller.origin)):
+            if not (_cannot_be_rebound(caller.host) and _is_of_this_machine(caller.origin)):
                 return fail(
                     NotAllowed(
                         "No master key is set, so requests must be addressed to localhost or an IP address, and web "
-                        "pages of other origins may not send any. Set DHEERA_AI_MASTER_KEY to lift this."
+                        "pages from elsewhere may not send any. Set DHEERA_AI_MASTER_KEY to lift this."
                     )
                 )
         return succeed(Admission(alias="anyone"))
@@ -107,24 +110,41 @@ def _is_loopback(host: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _names_this_machine(authority: bytes) -> bool:
+def _cannot_be_rebound(host: bytes) -> bool:
     """
-    Whether a ``Host`` or an ``Origin`` is an IP address or localhost, which no stranger's DNS can be behind. An absent
-    one tells nothing against the caller, nor does that of an installed application (``vscode-file://...``).
+    Whether a ``Host`` is an IP address or localhost, which no stranger's DNS can be behind. An absent one tells nothing
+    against the caller.
     """
-    if not authority or _APPLICATION.match(authority):
+    return not host or _address(host) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_of_this_machine(origin: bytes) -> bool:
+    """
+    Whether an ``Origin`` is a page that this machine serves, or an installed application (``vscode-file://...``). One
+    at any other address is a stranger's. Only browsers send one.
+    """
+    if not origin or _APPLICATION.match(origin):
         return True
+    address = _address(origin)
+    return address is not None and (address.is_unspecified or _is_loopback(str(address)))
+
+
+def _address(authority: bytes) -> IPv4 | IPv6 | None:
+    """
+    The IP address that an authority, or a URL without a path, names; ``None`` if it is the name of another host than
+    localhost.
+    """
     match = _AUTHORITY.fullmatch(authority.decode("latin-1").strip().lower())
     if match is None:
-        return False
+        return None
     name = match[1].strip("[]").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
-        return True
+        return _LOCALHOST
     try:
-        ip_address(name)
+        return ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def make_gate(master_key: Secret | None, *, open_to_network: bool) -> Gate:

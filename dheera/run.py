@@ -9,14 +9,18 @@ import errno
 import os
 import resource
 import signal
+from collections.abc import Sequence
 from typing import Protocol
 
 import click
 from attrs import define
 from twisted.internet.defer import Deferred, FirstError
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
+
+from dheera.kinds import shown
 
 log = Logger()
 
@@ -72,10 +76,9 @@ class Run:
             if self._stopping:
                 return  # interrupted, which is no failure
             self._exit_code = 1
-            cause = _cause(error)
-            if not isinstance(cause, CannotListenError | OSError):
+            if not isinstance(_cause(error), CannotListenError | OSError):
                 log.failure("Starting failed")
-            click.echo(f"dheera_ai: {_start_problem(cause)}", err=True)
+            click.echo(f"dheera_ai: {start_problem(error)}", err=True)
             with contextlib.suppress(ReactorNotRunning):
                 self._reactor.stop()
 
@@ -93,7 +96,11 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _start_problem(error: BaseException) -> str:
+def start_problem(error: BaseException) -> str:
+    """
+    Why the daemon cannot start, for an operator.
+    """
+    error = _cause(error)
     if not isinstance(error, CannotListenError):
         return f"cannot start: {in_words(error)}"
     path_or_port = error.port.decode(errors="replace") if isinstance(error.port, bytes) else str(error.port)
@@ -130,6 +137,20 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # some systems promise "unlimited" and refuse it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def endpoint_problems(reactor: object, endpoints: Sequence[str]) -> list[str]:
+    """
+    What is wrong with endpoint strings, a sentence each: their parsers are only known to Twisted.
+    """
+    problems = []
+    for each in endpoints:
+        try:
+            serverFromString(reactor, each)
+        except Exception as error:  # noqa: BLE001 - each parser, and any plugin, has its own ways to fail
+            reason = "systemd passed no such socket" if each.startswith("systemd:") else in_words(error)
+            problems.append(f"[listen] endpoints or --listen: found {shown(each)}, which cannot be used ({reason})")
+    return problems
 
 
 def in_words(error: BaseException) -> str:

@@ -5,7 +5,7 @@ The whole house wired on one page. Knows every concrete class; nobody imports it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,9 +33,10 @@ from dheera.lifecycle import InOrder, Room
 from dheera.proxy.exchange import CALL_ID, Exchanges
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
+from dheera.run import endpoint_problems, raise_file_limit, start_problem
 from dheera.web.api import Branch
 from dheera.web.root import make_root
-from dheera.wire.certificate import BEGIN_CERTIFICATE, ReloadingCertificate
+from dheera.wire.certificate import ReloadingCertificate
 from dheera.wire.client import Agent
 from dheera.wire.heads import Fields
 from dheera.wire.limits import ServerLimits
@@ -78,6 +79,8 @@ def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOr
     log.info(gate.describe())
     if key is None:
         log.warn("No upstream key: set MISTRAL_API_KEY. Until then each call is answered with 503.")
+    if config.database_url is not None:
+        log.warn("DATABASE_URL is set; this version of dheera keeps nothing in a database yet.")
     return InOrder(rooms)
 
 
@@ -92,7 +95,8 @@ def _trust(config: Config) -> BrowserLikePolicyForHTTPS:
     if config.mistral.ca_file is None:
         return BrowserLikePolicyForHTTPS()
     bundle = config.mistral.ca_file.read_bytes()
-    parts = [BEGIN_CERTIFICATE + part for part in bundle.split(BEGIN_CERTIFICATE)[1:]]
+    begin = b"-----BEGIN CERTIFICATE-----"
+    parts = [begin + part for part in bundle.split(begin)[1:]]
     return BrowserLikePolicyForHTTPS(trustRootFromCertificates([Certificate.loadPEM(part) for part in parts]))
 
 
@@ -270,14 +274,20 @@ class Options(UsageOptions):
             self.config = configuration.load(Path(self["config"]) if self["config"] else None, os.environ, said)
         except ConfigurationError as error:
             raise UsageError(str(error)) from error
+        from twisted.internet import reactor  # twistd has chosen one by now
+
+        problems = endpoint_problems(reactor, self.config.listen.endpoints)
+        if problems:
+            raise UsageError("\n".join(problems))
 
 
 def makeService(options: Options) -> IService:
     """
     The daemon for ``twistd dheera``. It says where it serves in twistd's log; if it cannot start, the process ends.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 - the one place of this way in that takes it
+    from twisted.internet import reactor
 
+    raise_file_limit()
     return _Daemon(build(reactor, options.config, lambda text: log.info("{text}", text=text)), reactor)
 
 
@@ -289,16 +299,24 @@ class _Daemon(Service):
     def __init__(self, rooms: InOrder, reactor: Any) -> None:
         self._rooms = rooms
         self._reactor = reactor
+        self._failure: Failure | None = None
 
     def startService(self) -> None:
+        """
+        Open the rooms. What fails at once, as a port does that is taken, is raised: so twistd tells it to whoever
+        started it, and exits 1.
+        """
         Service.startService(self)
         self._rooms.startService().addErrback(self._give_up)
+        if self._failure is not None:
+            self._failure.raiseException()
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
         return self._rooms.stopService()
 
     def _give_up(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
-            log.critical("dheera cannot start: {error}", error=failure.getErrorMessage())
+        if failure.value is not None and not failure.check(CancelledError):
+            self._failure = failure
+            log.critical("dheera {problem}", problem=start_problem(failure.value))
             self._reactor.callWhenRunning(self._reactor.stop)

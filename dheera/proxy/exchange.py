@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from dheera.boundaries import Caller, Gate
 from dheera.call_ids import new_call_id
 from dheera.errors import ClientLeft, Refusal, UpstreamError
-from dheera.proxy.headers import downward, first, offered_credential, upward
+from dheera.proxy.headers import downward, first, interim, offered_credential, upward
 from dheera.proxy.relay import relay
 from dheera.proxy.target import map_target
 from dheera.proxy.tunnel import tunnel
@@ -77,7 +77,7 @@ class Exchanges:
             target,
             upward(fields, upstream.authorization(), websocket=websocket),
             request.body,
-            request.inform,
+            lambda code, phrase, fields: request.inform(code, phrase, interim(fields)),
         )
         ours = (b"https://" if request.isSecure() else b"http://") + host if host else b""
         crossing: Fields = downward(response.fields, upstream.base, ours)

@@ -44,7 +44,14 @@ NOT_SENT_UP = HOP_BY_HOP | {
     b"x-real-ip",
 }
 
-NOT_SENT_BACK = HOP_BY_HOP | {b"set-cookie", b"set-cookie2", b"alt-svc", b"strict-transport-security"}
+NOT_SENT_BACK = HOP_BY_HOP | {
+    b"proxy-authenticate",
+    b"proxy-authentication-info",
+    b"set-cookie",
+    b"set-cookie2",
+    b"alt-svc",
+    b"strict-transport-security",
+}
 
 READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 
@@ -96,6 +103,14 @@ def downward(fields: Fields, base: Base, ours: bytes) -> Fields:
     if not dated:
         crossing.append((b"Date", datetimeToString()))  # RFC 9110 §6.6.1
     return crossing
+
+
+def interim(fields: Fields) -> Fields:
+    """
+    The header lines of an interim answer (1xx) that the client gets.
+    """
+    named = _named_in_connection(fields) | NOT_SENT_BACK | {b"content-length"}  # RFC 9110 §8.6
+    return [line for line in fields if line[0].lower() not in named and not line[0].lower().startswith(b"x-dheera-")]
 
 
 def _named_in_connection(fields: Fields) -> frozenset[bytes]:

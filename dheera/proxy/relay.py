@@ -23,7 +23,7 @@ class _Relay(Protocol):
     def __init__(self, request: Request, response: Response) -> None:
         self.done: Deferred[None] = Deferred(self._cancelled)
         self._request = request
-        self._response = response
+        self._response: Response | None = response
         # Nothing stands between a piece and the client.
         self.dataReceived = request.write  # type: ignore[method-assign]  # saves a call for each piece
 
@@ -38,23 +38,25 @@ class _Relay(Protocol):
         The body is complete, or upstream broke off: then the client's connection is cut, so that the missing end can
         be seen.
         """
-        done, self._response = self.done, None  # type: ignore[assignment]  # over
-        if done.called:
+        response, self._response = self._response, None
+        if response is None:
             return
         self._request.unregisterProducer()
         if reason.check(ResponseDone):
             self._request.finish()
-            done.callback(None)
+            self.done.callback(None)
         else:
+            # Told first: cutting the connection counts as the client's leaving, and cancels.
+            self.done.errback(reason)
             self._request.cut()
-            done.errback(reason)
 
     def _cancelled(self, _: Deferred[None]) -> None:
         """
         The client has left: so does upstream's connection.
         """
-        if self._response is not None:
-            self._response.abortConnection()
+        response, self._response = self._response, None
+        if response is not None:
+            response.abortConnection()
 
 
 def relay(response: Response, request: Request) -> Deferred[None]:

@@ -40,7 +40,7 @@ def parse_base(text: str) -> Base:
     if b"?" in path:
         msg = "a base URL has no query"
         raise ValueError(msg)
-    return Base(origin, path.rstrip(b"/").removesuffix(b"/v1"))
+    return Base(origin, path.rstrip(b"/").removesuffix(b"/v1").rstrip(b"/"))
 
 
 def map_target(uri: bytes, base: Base) -> bytes:
@@ -79,10 +79,13 @@ def map_location(location: bytes, base: Base, ours: bytes) -> bytes:
 
     :param ours: scheme and authority by which the client knows us, such as ``http://host:4000``; may be empty.
     """
-    if location.startswith(b"/") and not location.startswith(b"//"):
+    absolute, _, fragment = location.partition(b"#")
+    if location.startswith(b"//"):
+        absolute = base.origin.scheme.encode() + b":" + absolute
+    elif location.startswith(b"/"):
         return PREFIX[:-1] + _without(base.prefix, location)
     try:
-        origin, target = split(location)
+        origin, target = split(absolute)
     except ValueError:
         return location
     if (origin.scheme, origin.host.lower(), origin.port) != (
@@ -91,8 +94,8 @@ def map_location(location: bytes, base: Base, ours: bytes) -> bytes:
         base.origin.port,
     ):
         return location
-    fragment = b"".join(location.partition(b"#")[1:])
-    return ours + PREFIX[:-1] + _without(base.prefix, target) + fragment
+    rewritten = ours + PREFIX[:-1] + _without(base.prefix, target)
+    return rewritten + b"#" + fragment if fragment else rewritten
 
 
 def _without(prefix: bytes, target: bytes) -> bytes:

@@ -8,12 +8,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from dheera.wire.deadlines import NEVER, Deadlines
 from dheera.wire.heads import Fields
 from dheera.wire.request import Request
 from dheera.wire.response import Response
+
+FAREWELL_SECONDS = 10.0
+"""
+How long one end may take to read the last bytes when the other has closed.
+"""
 
 
 class _End(Protocol):
@@ -21,10 +28,12 @@ class _End(Protocol):
     One end: what comes in here goes out at the other.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadlines: Deadlines) -> None:
         self.other: _End
         self.open = False
         self.closed: Deferred[None] = Deferred()
+        self.deadline = NEVER
+        self._deadlines = deadlines
         self._early: list[bytes] = []
 
     def connectionMade(self) -> None:
@@ -32,6 +41,9 @@ class _End(Protocol):
         This end is up. Once both are, each reads only as fast as the other takes.
         """
         self.open = True
+        if ITCPTransport.providedBy(self.transport):
+            # A tunnel may be silent for as long as it likes: a peer that is no longer there must be found out.
+            self.transport.setTcpKeepAlive(True)
         if self.other.open:
             self._join(self.other)
             self.other._join(self)  # noqa: SLF001 - the same class
@@ -49,7 +61,7 @@ class _End(Protocol):
         """
         if self.other.open:
             self.other.transport.write(data)  # type: ignore[union-attr]  # open
-        else:
+        elif not self.other.closed.called:
             self._early.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -57,14 +69,28 @@ class _End(Protocol):
         Close the other end as this one was closed: in order, or not.
         """
         self.open = False
+        self._deadlines.forget(self)
         if self.other.open:
-            transport: Any = self.other.transport
-            transport.unregisterProducer()
-            if reason.check(ConnectionDone):
-                transport.loseConnection()
-            else:
-                transport.abortConnection()
+            self.other._close(in_order=reason.check(ConnectionDone) is not None)  # noqa: SLF001 - the same class
         self.closed.callback(None)
+
+    def _close(self, *, in_order: bool) -> None:
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        if not in_order:
+            transport.abortConnection()
+            return
+        self.deadline = self._deadlines.now + FAREWELL_SECONDS
+        self._deadlines.watch(self)
+        transport.loseConnection()
+
+    def deadline_passed(self) -> None:
+        """
+        What is left to read is not read: give up.
+        """
+        self._deadlines.forget(self)
+        transport: Any = self.transport
+        transport.abortConnection()
 
 
 async def tunnel(response: Response, request: Request, fields: Fields) -> None:
@@ -73,7 +99,8 @@ async def tunnel(response: Response, request: Request, fields: Fields) -> None:
 
     :param fields: the header lines of the 101.
     """
-    client, upstream = _End(), _End()
+    deadlines = request.channel.site.deadlines
+    client, upstream = _End(deadlines), _End(deadlines)
     client.other, upstream.other = upstream, client
     request.upgrade(fields, client)
     response.deliverBody(upstream)

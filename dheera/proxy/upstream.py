@@ -7,8 +7,8 @@ must go up as it was written travels through those layers in a ``Parcel``, which
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from http.cookiejar import CookieJar
+from collections.abc import Callable, Iterator
+from http.cookiejar import Cookie, CookieJar
 from typing import Any, cast
 
 from attrs import frozen
@@ -94,6 +94,12 @@ class NoCookies(IndexableCookieJar):
     """
     A jar that keeps nothing and gives nothing: one tenant's cookies must not reach another.
     """
+
+    def __iter__(self) -> Iterator[Cookie]:
+        """
+        There are none.
+        """
+        return iter(())
 
     def add_cookie_header(self, request: Any) -> None:
         """

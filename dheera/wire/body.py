@@ -127,10 +127,11 @@ class RequestBody:
         self._finished = finished
         pieces, self._pieces = self._pieces, []
         for piece in pieces:
-            consumer.write(piece)
+            if not self._unwanted:
+                consumer.write(piece)
         if self.complete:
             self.end()
-        else:
+        elif not self._unwanted:
             self._source.body_wanted()
         return finished
 

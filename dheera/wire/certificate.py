@@ -9,14 +9,13 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
-from twisted.internet.ssl import Certificate, CertificateOptions, KeyPair, PrivateCertificate, TLSVersion
+from twisted.internet.ssl import CertificateOptions, TLSVersion
 from twisted.logger import Logger
 from zope.interface import implementer
 
 log = Logger()
 
 LOOK_AGAIN_SECONDS = 1.0
-BEGIN_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -67,16 +66,10 @@ class ReloadingCertificate:
             )
 
     def _read(self) -> SSL.Context:
-        certificate, key = (file.read_bytes() for file in self._files)
-        chain = [BEGIN_CERTIFICATE + part for part in certificate.split(BEGIN_CERTIFICATE)[1:]]
-        private = PrivateCertificate.fromCertificateAndKeyPair(
-            Certificate.loadPEM(chain[0] if chain else certificate), KeyPair.load(key, 1)
-        )
-        options: Any = CertificateOptions(
-            privateKey=private.privateKey.original,
-            certificate=private.original,
-            extraCertChain=[Certificate.loadPEM(part).original for part in chain[1:]],
-            raiseMinimumTo=TLSVersion.TLSv1_2,
-            acceptableProtocols=[b"http/1.1"],
-        )
-        return options.getContext()  # type: ignore[no-any-return]  # untyped there
+        certificate, key = self._files
+        options: Any = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, acceptableProtocols=[b"http/1.1"])
+        context: SSL.Context = options.getContext()
+        context.use_certificate_chain_file(str(certificate))
+        context.use_privatekey_file(str(key))
+        context.check_privatekey()
+        return context

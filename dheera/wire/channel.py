@@ -1,14 +1,12 @@
 """
 One connection of a client: a strict, streaming channel below Twisted's ``Site``.
 
-A channel handles one request at a time. What a client pipelines behind it stays unparsed, at most one
-read's worth, while we do not read on. Nothing that RFC 9112 calls invalid is repaired: it is refused, and the connection closed.
+A channel handles one request at a time. What a client pipelines behind it stays unparsed, at most one read's worth,
+while we do not read on. Nothing that RFC 9112 calls invalid is repaired: it is refused, and the connection closed.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +93,7 @@ class Channel(Protocol):
         self._by(self.site.limits.idle_seconds, self._idle_too_long)
         if refusal is None:
             return
-        if self.site.overrun():
+        if self.site.overrun(self):
             self._abort()
         else:
             self._refuse(refusal)
@@ -167,7 +165,8 @@ class Channel(Protocol):
                 else:
                     break
         except Refusal as refusal:
-            self._refuse(refusal)
+            if not self._closing:  # else the answer had been given before the end of the body turned out to be bad
+                self._refuse(refusal)
         finally:
             self._advancing = False
         self._control_reading()
@@ -178,10 +177,10 @@ class Channel(Protocol):
 
         :return: false if it is not all here yet.
         """
-        if self._late != self._head_too_slow:
-            self._by(self.site.limits.head_seconds, self._head_too_slow)
         head, self._unread = self._parser.head(self._unread)
         if head is None:
+            if self._unread not in (b"", b"\r") and self._late != self._head_too_slow:
+                self._by(self.site.limits.head_seconds, self._head_too_slow)
             return False
         self._by(NEVER, self._idle_too_long)
         framing = head.framing
@@ -197,7 +196,10 @@ class Channel(Protocol):
         return True
 
     def _take_body(self) -> None:
-        self._unread = self._parser.body(self._unread)
+        data, self._unread = self._unread, b""
+        self._unread = self._parser.body(data)
+        if self._send_blocked:
+            return  # a client that takes nothing has its own deadline
         if self._body is not None and self._body.complete:
             self._by(NEVER, self._idle_too_long)
         else:
@@ -228,12 +230,12 @@ class Channel(Protocol):
     def _body_by(self) -> None:
         """
         Set the deadline of an upload: each byte buys time at the minimum rate, up to the grace. While we do not read,
-        the client is not to blame.
+        or have not said 100 Continue, the client is not to blame.
         """
         body = self._body
         if body is None or body.complete or self._send_blocked:
             return
-        if self._body_full or body.waiting:
+        if self._body_full or body.waiting or (self._continue and not body.received):
             self._by(NEVER, self._body_too_slow)
             return
         now, rate = self.site.deadlines.now, self.site.limits.body_bytes_per_second
@@ -254,8 +256,10 @@ class Channel(Protocol):
             wanted = True
         elif body is not None and not body.complete:
             wanted = not (self._body_full or body.waiting)
+        elif self._request is None:
+            wanted = not self._send_blocked
         else:
-            wanted = len(self._unread) <= PIPELINE_BYTES and not (self._send_blocked and self._request is None)
+            wanted = len(self._unread) <= PIPELINE_BYTES
         if wanted == self._paused:
             self._paused = not wanted
             transport: Any = self.transport
@@ -288,12 +292,6 @@ class Channel(Protocol):
             data, self._held = self._held, b""
             self._send(data)
 
-    def writeSequence(self, pieces: list[bytes]) -> None:
-        """
-        Send several pieces.
-        """
-        self.write(b"".join(pieces))
-
     def stamp(self) -> Fields:
         """
         Header lines for each answer of our own.
@@ -302,10 +300,11 @@ class Channel(Protocol):
 
     def will_persist(self) -> bool:
         """
-        Whether another request may follow the answer that is about to begin.
+        Whether another request may follow the answer that is about to begin. None does if the answer is early: the
+        client is told that we shall not wait for the rest of its body (RFC 9112 §9.6).
         """
         body = self._body
-        if self.site.draining or (body is not None and not body.complete and self._continue):
+        if self.site.draining or (body is not None and not body.complete):
             self.persistent = False
         return self.persistent
 
@@ -341,9 +340,7 @@ class Channel(Protocol):
         The transport is empty again.
         """
         self._send_blocked = False
-        if self._closing:
-            self._by(LINGER_SECONDS, self._abort)
-        elif self._request is None:
+        if self._request is None:
             self._by(self.site.limits.idle_seconds, self._idle_too_long)
         else:
             self._by(NEVER, self._idle_too_long)
@@ -364,8 +361,8 @@ class Channel(Protocol):
         """
         body, self._body, self._request, self._producer = self._body, None, None, None
         self._body_full = False
-        if not self.persistent or self.site.draining or (body is not None and not body.complete):
-            self._close(everything_read=body is None or body.complete)
+        if not self.persistent or self.site.draining:
+            self._close(everything_read=(body is None or body.complete) and not self._unread.strip())
             return
         if not self._send_blocked:
             self._by(self.site.limits.idle_seconds, self._idle_too_long)
@@ -421,10 +418,8 @@ class Channel(Protocol):
         else:
             transport.loseWriteConnection()
         if self.site.knows(self):
-            self._by(
-                LINGER_SECONDS if not everything_read else self.site.limits.send_seconds,
-                self._abort,
-            )
+            sent = not everything_read and not self._send_blocked
+            self._by(LINGER_SECONDS if sent else self.site.limits.send_seconds, self._abort)
             self._control_reading()
 
     def cut(self, *, flush: bool) -> None:
@@ -443,11 +438,7 @@ class Channel(Protocol):
             self._by(LINGER_SECONDS, self._abort)
             transport.loseConnection()
             return
-        if hasattr(transport, "getHandle"):
-            handle = transport.getHandle()
-            if isinstance(handle, socket.socket):
-                handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abortConnection()
+        self._abort()
 
     def _by(self, seconds: float, late: Callable[[], None]) -> None:
         self.deadline = self.site.deadlines.now + seconds
@@ -461,7 +452,6 @@ class Channel(Protocol):
 
     def _idle_too_long(self) -> None:
         self._close(everything_read=True)
-        self._by(LINGER_SECONDS, self._abort)
 
     def _head_too_slow(self) -> None:
         self._refuse(MalformedRequest("The request head did not arrive in time.", status=408))
@@ -479,9 +469,9 @@ class Channel(Protocol):
 
     def shut_when_idle(self) -> None:
         """
-        Close if no request is being answered; otherwise that happens after the answer.
+        Close if no request is being answered, or on its way in; otherwise that happens after the answer.
         """
-        if self._request is None and self._tunnel is None and not self._closing:
+        if not (self.busy or self._unread or self._closing):
             self._close(everything_read=True)
 
     @property

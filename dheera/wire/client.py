@@ -4,10 +4,13 @@ HTTP/1.1 as a client speaks it: an ``IAgent`` with a pool per origin, streaming 
 
 from __future__ import annotations
 
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
+from twisted.internet import defer, error
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.web.client import BrowserLikePolicyForHTTPS
@@ -101,8 +104,8 @@ class Agent:
         return self._send_anew(outgoing)
 
     def _again(self, failure: Failure, outgoing: Outgoing) -> Deferred[Response] | Failure:
-        error = failure.value
-        if isinstance(error, AnswerCut) and error.nothing_came and outgoing.whole_body() is not None:
+        reason = failure.value
+        if isinstance(reason, AnswerCut) and reason.nothing_came and outgoing.whole_body() is not None:
             return self._send_anew(outgoing)
         return failure
 
@@ -113,15 +116,19 @@ class Agent:
         origin = outgoing.origin
         connection = Connection(self, origin)
         try:
-            await self._endpoint(origin).connect(_Once(connection))
-            await connection.ready
+            connecting = Deferred.fromCoroutine(self._connect(connection))
+            await connecting.addTimeout(self.limits.connect_seconds, self._reactor)
         except CancelledError:
             raise
-        except Exception as error:
+        except Exception as reason:
             raise ConnectFailed(
-                f"Upstream {origin.scheme}://{origin.host}:{origin.port} cannot be reached: {_told(error)}."
-            ) from error
+                f"Upstream {origin.scheme}://{origin.host}:{origin.port} cannot be reached: {_told(reason)}."
+            ) from reason
         return await connection.send(outgoing)
+
+    async def _connect(self, connection: Connection) -> None:
+        await _cancellable(self._endpoint(connection.origin).connect(_Once(connection)))
+        await connection.ready
 
     def _endpoint(self, origin: Origin) -> IStreamClientEndpoint:
         endpoint = self._endpoints.get(origin)
@@ -173,8 +180,38 @@ class Agent:
                 connection.abort()
 
 
-def _told(error: Exception) -> str:
+def _cancellable(connecting: Deferred[IProtocol]) -> Deferred[object]:
+    """
+    *connecting*, and when it is cancelled a ``CancelledError``: endpoints tell of that in other words, of a name that
+    nobody knows for one.
+    """
+    cancelled = False
+
+    def cancel(_: Deferred[object]) -> None:
+        nonlocal cancelled
+        cancelled = True
+        connecting.cancel()
+
+    def tell(result: object) -> None:
+        if not cancelled:
+            told.callback(result)
+
+    told: Deferred[object] = Deferred(cancel)
+    connecting.addBoth(tell)
+    return told
+
+
+def _told(reason: Exception) -> str:
     """
     The reason in words that name neither bytes nor secrets.
     """
-    return str(error).rstrip(".") or type(error).__name__
+    if isinstance(reason, (error.TimeoutError, defer.TimeoutError)):
+        return "it did not answer in time"
+    if isinstance(reason, VerificationError):
+        return "its TLS certificate is for another name"
+    if isinstance(reason, CertificateError):
+        return "its TLS certificate names no host"
+    if isinstance(reason, SSL.Error):
+        said = ", ".join(part[-1] for part in (reason.args[0] if reason.args else ()))
+        return "its TLS certificate is not trusted" if "certificate verify failed" in said else f"TLS failed: {said}"
+    return str(reason).rstrip(".") or type(reason).__name__

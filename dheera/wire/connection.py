@@ -4,15 +4,19 @@ One connection to an upstream: requests out, answers in, both streaming, and eve
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
@@ -31,6 +35,8 @@ INTERIM_LIMIT = 16
 """
 How many interim answers (1xx) may come before the answer.
 """
+
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @implementer(IHandshakeListener)
@@ -58,6 +64,8 @@ class Connection(Protocol):
         self._heard = False
         self._held = False
         self._tunnel: IProtocol | None = None
+        self._switched = False
+        self._rest = b""
 
     def _reset_parser(self) -> None:
         self._parser = HttpResponseParser(self)
@@ -71,6 +79,7 @@ class Connection(Protocol):
         self._interims = 0
         self._head_done = False
         self._complete = False
+        self._trailed = False
         self._framed = False
         self._keep_alive = False
         self._wrong: str | None = None
@@ -83,17 +92,27 @@ class Connection(Protocol):
             self.transport.setTcpNoDelay(True)
         self._send = sender(self.transport)
         self._agent.deadlines.watch(self)
-        if self.origin.scheme == "https":
-            self._by(self._agent.limits.connect_seconds, self._handshake_too_slow)
-        else:
+        if self.origin.scheme == "http":
             self.ready.callback(None)
 
     def handshakeCompleted(self) -> None:
         """
-        TLS is up, and the peer is whom we wanted.
+        TLS is up. Twisted has seen to it that the peer is whom we wanted, unless its certificate could not be read for
+        names or has none: that it logs, and goes on. So it is asked once more.
         """
-        if not self.ready.called:
-            self.ready.callback(None)
+        ready, transport = self.ready, cast("Any", self.transport)
+        if ready.called:
+            return
+        host = self.origin.host.encode("idna").decode()
+        by_address = isIPAddress(host) or isIPv6Address(host)
+        try:
+            (verify_ip_address if by_address else verify_hostname)(transport.getHandle(), host)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not trusted
+            reason = Failure()
+            self.abort()
+            ready.errback(reason)
+        else:
+            ready.callback(None)
 
     # Sending.
 
@@ -149,7 +168,7 @@ class Connection(Protocol):
         if self._response is None:
             self._by(self._agent.limits.first_byte_seconds, self._no_first_byte)
         else:
-            self._by(self._agent.limits.between_chunks_seconds, self._silent)
+            self._by(NEVER if self._held else self._agent.limits.between_chunks_seconds, self._silent)
 
     def _upload_failed(self, failure: Failure) -> None:
         """
@@ -168,7 +187,7 @@ class Connection(Protocol):
             self._tunnel.dataReceived(data)
             return
         if self._outgoing is None:
-            self.abort()  # nobody asked
+            self._uncalled(data)
             return
         self._heard = True
         if self._head_done:
@@ -178,21 +197,31 @@ class Connection(Protocol):
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
-            self._switch(data[upgrade.args[0] :])
-            return
+            if not self._complete:
+                self._switch(data[upgrade.args[0] :])
+                return
+            self._framed = False
         except HttpParserError as error:
-            self._wrong = self._wrong or str(error)
-        if not self._head_done and self._head_size > self._agent.limits.head_bytes:
-            self._wrong = "its head is too large"
-        if self._chaff > self._agent.limits.head_bytes:
-            self._wrong = "its chunk extensions or trailers are too long"
+            if self._complete:
+                self._framed = False  # what follows a whole answer only spoils the connection
+            else:
+                self._wrong = self._wrong or str(error)
+        limit = self._agent.limits.head_bytes
+        if self._chaff > limit or (self._head_size > limit and not self._head_done):
+            self._wrong = "its head, chunk extensions or trailers are too large"
         if self._wrong is None:
-            self._progress()
-        elif self._complete:
-            self._framed = False  # what follows a whole answer only spoils the connection
             self._progress()
         else:
             self._fail(Failure(BadAnswer(f"Upstream's answer is not valid HTTP/1.1: {self._wrong}.")))
+
+    def _uncalled(self, data: bytes) -> None:
+        """
+        Bytes that belong to no answer: of the protocol that was switched to, or without any right to be here.
+        """
+        if self._switched:
+            self._rest += data
+        else:
+            self.abort()
 
     def _progress(self) -> None:
         """
@@ -215,8 +244,11 @@ class Connection(Protocol):
                 if answered is not None:
                     answered.callback(response)
             return
-        if self._head_done and not self._sending:
-            self._by(NEVER if self._held else self._agent.limits.between_chunks_seconds, self._silent)
+        if self._head_done:
+            if self._sending:  # either way will do
+                self.deadline = self._agent.deadlines.now + self._agent.limits.between_chunks_seconds
+            else:
+                self._by(NEVER if self._held else self._agent.limits.between_chunks_seconds, self._silent)
         if self._head_done and self._answered is not None and response is not None:
             answered, self._answered = self._answered, None
             answered.callback(response)
@@ -234,6 +266,7 @@ class Connection(Protocol):
         One header line; trailers are dropped.
         """
         if self._head_done:
+            self._trailed = True
             return
         self._fields.append((name, value.rstrip(b" \t")))
         if len(self._fields) > self._agent.limits.header_count:
@@ -248,20 +281,16 @@ class Connection(Protocol):
         outgoing = self._outgoing
         if outgoing is None or self._complete:
             return
+        version: str = self._parser.get_http_version()
+        if version not in ("1.1", "1.0") or code < 100 or _CONTROL.search(self._phrase):  # noqa: PLR2004 - RFC 9110 §15
+            self._wrong = "its status line is not one of HTTP/1.1"
         if 100 <= code < 200 and code != 101:  # noqa: PLR2004 - RFC 9110 §15.2
             return
-        length: int | None = None
-        for name, value in self._fields:
-            match name.lower():
-                case b"content-length":
-                    length = int(value)
-                    self._framed = True
-                case b"transfer-encoding":
-                    if value.lower() != b"chunked":
-                        self._wrong = "the only transfer coding taken is chunked"
-                    self._framed = True
-        bodiless = outgoing.method == b"HEAD" or code in (204, 304)
-        if bodiless:
+        if code == 101:  # noqa: PLR2004 - Switching Protocols
+            # llhttp stops behind the head if this is in order; otherwise nobody takes it back.
+            self._wrong = "it switches protocols without saying to which"
+        length = self._framing(version)
+        if outgoing.method == b"HEAD" or code in (204, 304):
             length, self._framed = 0, True
         self._head_done = True
         self._keep_alive = self._parser.should_keep_alive()  # llhttp forgets it when the message is complete
@@ -270,13 +299,31 @@ class Connection(Protocol):
             # llhttp cannot know that no body follows.
             self._complete = True
 
+    def _framing(self, version: str) -> int | None:
+        """
+        See how the body is delimited. llhttp has refused a second length, and one beside a transfer coding.
+
+        :return: its length, if the head tells.
+        """
+        length: int | None = None
+        for name, value in self._fields:
+            match name.lower():
+                case b"content-length":
+                    length = int(value)
+                    self._framed = True
+                case b"transfer-encoding":
+                    if value.lower() != b"chunked" or self._framed or version == "1.0":  # RFC 9112 §6.1
+                        self._wrong = "the only transfer coding taken is chunked"
+                    self._framed = True
+        return length
+
     def on_body(self, piece: bytes) -> None:
         """
         A piece of the body.
         """
         self._chaff = 0
         if self._complete:
-            self._wrong = "bytes follow where none may"
+            self._framed = False
         else:
             self._pieces.append(piece)
 
@@ -285,47 +332,50 @@ class Connection(Protocol):
         An answer begins; one too many if the one we asked for is complete.
         """
         if self._complete:
-            self._wrong = "a second answer follows"
+            self._framed = False
 
     def on_message_complete(self) -> None:
         """
         An answer is complete, perhaps an interim one.
         """
+        code: int = self._parser.get_status_code()
         if self._head_done:
-            self._complete = True
+            # What follows a 101 belongs to another protocol.
+            self._complete = self._complete or code != 101  # noqa: PLR2004 - Switching Protocols
             return
         self._interims += 1
+        outgoing = self._outgoing
         if self._interims > INTERIM_LIMIT:
             self._wrong = "it has too many interim answers"
-            return
-        code = self._parser.get_status_code()
-        if self._outgoing is not None and self._outgoing.informed is not None and code != 100:  # noqa: PLR2004
-            self._outgoing.informed(code, self._phrase, self._fields)
+        elif self._wrong is None and outgoing is not None and outgoing.informed is not None and code != 100:  # noqa: PLR2004
+            outgoing.informed(code, self._phrase, self._fields)
         self._phrase, self._fields = b"", []
 
     def _switch(self, rest: bytes) -> None:
-        outgoing, answered = self._outgoing, self._answered
-        if outgoing is None or answered is None or self._response is None:
-            self._fail(Failure(BadAnswer("Upstream switched protocols in the middle of an answer.")))
-        elif not any(name.lower() == b"upgrade" for name, _ in outgoing.fields):
+        outgoing, answered, response = self._outgoing, self._answered, self._response
+        if outgoing is None or answered is None or response is None:
+            return
+        if not any(name.lower() == b"upgrade" for name, _ in outgoing.fields):
             self._fail(Failure(BadAnswer("Upstream switched protocols unasked.")))
-        else:
-            self._rest = rest
-            self._answered = None
-            self._by(NEVER, self._idle_too_long)
-            self.hold(held=True)
-            answered.callback(self._response)
+            return
+        self._switched, self._rest = True, rest
+        self._outgoing = self._answered = None
+        self._by(NEVER, self._idle_too_long)
+        self.hold(held=True)
+        answered.callback(response)
 
     def tunnel_to(self, protocol: IProtocol) -> None:
         """
         Give the connection to *protocol*.
         """
-        self._tunnel = protocol
-        self._by(NEVER, self._idle_too_long)
-        protocol.makeConnection(self.transport)  # type: ignore[arg-type]  # connected
-        if self._rest:
-            protocol.dataReceived(self._rest)
+        self._response = None
+        # Before *protocol* is told: what it says then about holding stays said.
         self.hold(held=False)
+        self._tunnel = protocol
+        protocol.makeConnection(self.transport)  # type: ignore[arg-type]  # connected
+        rest, self._rest = self._rest, b""
+        if rest:
+            protocol.dataReceived(rest)
 
     def hold(self, *, held: bool) -> None:
         """
@@ -339,7 +389,7 @@ class Connection(Protocol):
             transport.pauseProducing()
         else:
             transport.resumeProducing()
-        if self._head_done and self._tunnel is None and not self._sending:
+        if self._head_done and not self._switched and not self._sending:
             self._by(NEVER if held else self._agent.limits.between_chunks_seconds, self._silent)
 
     # Ending.
@@ -352,8 +402,8 @@ class Connection(Protocol):
         reusable = self._framed and self._keep_alive and not self.lost
         self.hold(held=False)
         if reusable:
-            if outgoing is not None and outgoing.method == b"HEAD":
-                self._reset_parser()
+            if self._trailed or (outgoing is not None and outgoing.method == b"HEAD"):
+                self._reset_parser()  # llhttp waits for a body, or has heeded what a trailer says (RFC 9110 §6.5.1)
             self._by(self._agent.limits.pool_idle_seconds, self._idle_too_long)
             self._agent.keep(self)
         else:
@@ -418,6 +468,8 @@ class Connection(Protocol):
         leaves only what is still on its way to go wrong.
         """
         transport: Any = self.transport
+        if isinstance(transport, TLSMemoryBIOProtocol):
+            transport = transport.transport
         handle = transport.getHandle() if hasattr(transport, "getHandle") else None
         if not isinstance(handle, socket.socket):
             return True
@@ -442,9 +494,6 @@ class Connection(Protocol):
         self._late()
 
     def _idle_too_long(self) -> None:
-        self.abort()
-
-    def _handshake_too_slow(self) -> None:
         self.abort()
 
     def _no_first_byte(self) -> None:

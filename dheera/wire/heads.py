@@ -19,7 +19,6 @@ HEAD_END = b"\r\n\r\n"
 
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [\x21-\x7e]+ HTTP/(\d)\.(\d)\r\n")
 _DECISIVE = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"upgrade"})
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _TOKEN_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 
@@ -58,7 +57,7 @@ def check_partial_head(head: bytes, limit: int) -> None:
     """
     if not _TOKEN_START.match(head):
         raise MalformedRequest("This is not HTTP. If it is TLS: this port speaks plain http.")
-    if _BARE_LF.search(head):
+    if head.count(b"\n") != head.count(b"\r\n"):
         raise MalformedRequest("A line ends in LF without CR (RFC 9112 section 2.2).")
     if b"\r\n" in head:
         check_request_line(head)

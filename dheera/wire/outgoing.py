@@ -13,7 +13,11 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from dheera.wire.body import RequestBody
 from dheera.wire.heads import Fields
 
-_URI = re.compile(rb"(https?)://((\[[0-9A-Fa-f:.]+\]|[^/?#:@\[\]]+)(?::([0-9]{1,5}))?)([/?][^#]*)?", re.IGNORECASE)
+_URI = re.compile(
+    rb"(https?)://(\[[0-9A-Fa-f:.]+\]|[^\x00-\x20/?#:@\[\\\]\x7f]+)(?::([0-9]{1,5}))?([/?][^\x00-\x20#\x7f]*)?",
+    re.IGNORECASE,
+)
+_PORTS = {"http": 80, "https": 443}
 
 
 @frozen
@@ -41,11 +45,15 @@ def split(uri: bytes) -> tuple[Origin, bytes]:
         msg = "not an http or https URI with a host"
         raise ValueError(msg)
     scheme = match[1].decode().lower()
-    port = int(match[4]) if match[4] else {"http": 80, "https": 443}[scheme]
-    target = match[5] or b"/"
+    port = int(match[3] or _PORTS[scheme])
+    if not 0 < port < 65536:  # noqa: PLR2004 - 16 bits
+        msg = "not a port"
+        raise ValueError(msg)
+    target = match[4] or b"/"
     if target.startswith(b"?"):
         target = b"/" + target
-    return Origin(scheme, match[3].decode("idna").strip("[]"), port, match[2]), target
+    authority = match[2] if port == _PORTS[scheme] else b"%b:%d" % (match[2], port)
+    return Origin(scheme, match[2].decode("idna").strip("[]"), port, authority), target
 
 
 @define(eq=False, kw_only=True)

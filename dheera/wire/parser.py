@@ -58,13 +58,17 @@ class RequestParser:
         self._left: int | None = None
         self._tail = b""
         self._chaff = 0
+        self._trailed = False
 
     def head(self, data: bytes) -> tuple[Head | None, bytes]:
         """
         The next head, or ``None`` while it is incomplete.
         """
-        while data.startswith(b"\r\n"):  # RFC 9112 §2.2
-            data = data[2:]
+        start = 0
+        while data.startswith(b"\r\n", start):  # RFC 9112 §2.2
+            start += 2
+        if start:
+            data = data[start:]
         limit = self._limits.head_bytes
         end = data.find(HEAD_END, 0, limit + len(HEAD_END)) + len(HEAD_END)
         if end < len(HEAD_END):
@@ -85,9 +89,10 @@ class RequestParser:
         framing = check_fields(method, version, self._fields)
         if framing.length is not None and framing.length > self._limits.body_bytes:
             raise BodyTooLarge(too_large(self._limits.body_bytes))
+        taken = Head(method, self._target, version, self._fields, framing, self._keep_alive)
         if upgrades and framing.has_body:
             self._restart(framing.length)
-        return Head(method, self._target, version, self._fields, framing, self._keep_alive), data[end:]
+        return taken, data[end:]
 
     def _restart(self, length: int | None) -> None:
         """
@@ -95,6 +100,7 @@ class RequestParser:
         a body.
         """
         framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+        self._fields = []
         self._llhttp = HttpRequestParser(self)
         self._llhttp.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
 
@@ -106,32 +112,45 @@ class RequestParser:
             body.end()  # llhttp is through with it already
             return
         self._body, self._left = body, length
-        self._tail, self._chaff = b"", 0
+        self._tail, self._chaff, self._trailed = b"", 0, False
 
     def body(self, data: bytes) -> bytes:
         """
         Deliver what is here of the body, and its end.
         """
-        body = self._body
-        while data and body is not None and not body.complete:
-            if self._left is not None:
-                piece = data if len(data) <= self._left else data[: self._left]
-                self._left -= len(piece)
+        body, start = self._body, 0
+        while body is not None and self._body is body and start < len(data):
+            if self._left is None:
+                stop = self._chunked_stop(data, start)
             else:
-                # A chunked body can only end with an empty line: feed it so that nothing follows one.
-                end = (self._tail + data).find(HEAD_END)
-                piece = data if end < 0 else data[: end + len(HEAD_END) - len(self._tail)]
-                self._tail = (self._tail + piece)[-3:]
-            data = data[len(piece) :]
+                stop = min(start + self._left, len(data))
+                self._left -= stop - start
             received = body.received
-            self._feed(piece)
+            self._feed(data[start:stop])
             # Chunk extensions and trailers count as well: they could go on for ever.
-            self._chaff = self._chaff + len(piece) if body.received == received else 0
+            self._chaff = self._chaff + stop - start if body.received == received else 0
+            start = stop
+            if self._body is None and not body.complete:
+                raise BodyTooLarge(too_large(self._limits.body_bytes))
             if self._chaff > self._limits.head_bytes:
                 raise MalformedRequest("The chunk extensions or trailers are too long.")
-            if body.received > self._limits.body_bytes:
-                raise BodyTooLarge(too_large(self._limits.body_bytes))
-        return data
+        if self._body is not None:
+            self._tail = (self._tail + data[-3:])[-3:]
+        elif self._trailed:
+            # What a trailer says of the connection is not to be heeded (RFC 9110 §6.5.1), but llhttp has heeded it.
+            self._llhttp = HttpRequestParser(self)
+        return data[start:]
+
+    def _chunked_stop(self, data: bytes, start: int) -> int:
+        """
+        How far to feed. A chunked body can only end with an empty line, so nothing that follows one is fed with it.
+        """
+        if start == 0:
+            end = (self._tail + data[:3]).find(HEAD_END)
+            if end >= 0:
+                return end + len(HEAD_END) - len(self._tail)
+        end = data.find(HEAD_END, max(start - 3, 0))
+        return len(data) if end < 0 else end + len(HEAD_END)
 
     def _feed(self, data: bytes) -> bool:
         """
@@ -161,6 +180,8 @@ class RequestParser:
         """
         if self._body is None:
             self._fields.append((name, value.rstrip(b" \t")))
+        else:
+            self._trailed = True
 
     def on_headers_complete(self) -> None:
         """
@@ -171,10 +192,15 @@ class RequestParser:
 
     def on_body(self, piece: bytes) -> None:
         """
-        A piece of the body.
+        A piece of the body. The one that passes the limit is not delivered, nor is anything after it: the end neither.
         """
-        if self._body is not None:
-            self._body.deliver(piece)
+        body = self._body
+        if body is None:
+            return
+        if body.received + len(piece) > self._limits.body_bytes:
+            self._body = None
+        else:
+            body.deliver(piece)
 
     def on_message_complete(self) -> None:
         """

@@ -110,9 +110,11 @@ class Request(server.Request):
         head = [b"HTTP/1.1 %d %b\r\n" % (code, reason)]
         sized = False
         for name, value in fields:
-            head.append(b"%b: %b\r\n" % (name, value))
             if len(name) == 14 and name.lower() == b"content-length":  # noqa: PLR2004 - its length
+                if code == HTTPStatus.NO_CONTENT:
+                    continue  # RFC 9110 §8.6
                 sized = True
+            head.append(b"%b: %b\r\n" % (name, value))
         self._bodiless = self.method == b"HEAD" or code in _BODILESS
         self._sized = sized or self._bodiless
         if not self._sized:

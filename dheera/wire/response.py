@@ -69,6 +69,7 @@ class Response:
         self._pieces: list[bytes] = []
         self._protocol: IProtocol | None = None
         self._ended: Failure | None = None
+        self._full = False
 
     @property
     def headers(self) -> Headers:
@@ -106,8 +107,11 @@ class Response:
         """
         Send what has come and all that comes to *protocol*.
         """
-        if self.code == 101 and self._stream is not None:  # noqa: PLR2004 - Switching Protocols
-            self._stream.tunnel_to(protocol)
+        if self.code == 101:  # noqa: PLR2004 - Switching Protocols
+            if self._ended is not None:
+                protocol.connectionLost(self._ended)
+            elif self._stream is not None:
+                self._stream.tunnel_to(protocol)
             return
         self._protocol = protocol
         protocol.makeConnection(self)  # type: ignore[arg-type]  # as much of a transport as a body needs
@@ -117,7 +121,7 @@ class Response:
         if self._ended is not None:
             protocol.connectionLost(self._ended)
         elif pieces and self._stream is not None:
-            self._stream.hold(held=False)
+            self._stream.hold(held=self._full)
 
     # What the connection calls.
 
@@ -153,6 +157,7 @@ class Response:
         """
         The consumer is full.
         """
+        self._full = True
         if self._stream is not None:
             self._stream.hold(held=True)
 
@@ -160,6 +165,7 @@ class Response:
         """
         The consumer has room.
         """
+        self._full = False
         if self._stream is not None:
             self._stream.hold(held=False)
 

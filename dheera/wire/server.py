@@ -93,11 +93,15 @@ class Server(Site):
             return Unavailable("This dheera is stopping: try again.", retry_after_seconds=1)
         return None
 
-    def overrun(self) -> bool:
+    def overrun(self, channel: Channel) -> bool:
         """
-        Whether even those who are told that there are too many are too many.
+        Whether even those who are told that there are too many are too many: in all, or from one address, which must
+        not fill the places of others by being told.
         """
-        return len(self._channels) > self.limits.connections + TOLD_TO_LEAVE
+        address = getattr(channel.getPeer(), "host", "")
+        return len(self._channels) > self.limits.connections + TOLD_TO_LEAVE or (
+            bool(address) and self._per_address[address] > self.limits.connections_per_address + TOLD_TO_LEAVE
+        )
 
     def gone(self, channel: Channel) -> None:
         """

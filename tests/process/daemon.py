@@ -4,6 +4,7 @@ The daemon as a process: started, watched, stopped. Nothing is waited for longer
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,10 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Condition, Thread
 from types import TracebackType
 from typing import IO, Self
@@ -32,6 +36,8 @@ A test that waits longer than this for something fails: it bounds, and measures 
 POLL_SECONDS = 0.02
 
 ANY_PORT = ("--host", "127.0.0.1", "--port", "0")
+
+UPSTREAM_KEY = "sk-upstream-canary-5c1d"
 
 _RUNNING = re.compile(r"RUNNING on (\S+)")
 
@@ -56,6 +62,19 @@ def environment(said: Mapping[str, str] | None = None) -> dict[str, str]:
     unwanted = {*ENVIRONMENT, CONFIG_VARIABLE, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in unwanted}
     return {**kept, "PATH": f"{SCRIPTS}{os.pathsep}{kept.get('PATH', '')}", **(said or {})}
+
+
+def alive(url: str) -> bool:
+    """
+    Whether a daemon answers there.
+    """
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_SECONDS)
+    try:
+        connection.request("GET", "/health/liveliness")
+        with connection.getresponse() as answer:
+            return answer.status == HTTPStatus.OK and json.load(answer) == "I'm alive!"
+    finally:
+        connection.close()
 
 
 class _Heard:
@@ -89,13 +108,13 @@ class _Heard:
         with self._changed:
             return self._said.decode()
 
-    def wait_for(self, pattern: re.Pattern[str]) -> bool:
+    def wait_for(self, enough: Callable[[str], bool]) -> bool:
         """
-        Wait until *pattern* is found, or nothing more can come.
+        Wait until what was said is *enough*, or nothing more can come.
         """
         with self._changed:
-            self._changed.wait_for(lambda: pattern.search(self._said.decode()) or self._ended, PATIENCE_SECONDS)
-            return pattern.search(self._said.decode()) is not None
+            self._changed.wait_for(lambda: self._ended or enough(self._said.decode()), PATIENCE_SECONDS)
+            return enough(self._said.decode())
 
     def to_the_end(self) -> None:
         """
@@ -112,6 +131,7 @@ class Daemon:
     :param program: the way in: ``PROGRAM``, ``MODULE`` or ``TWISTD``.
     :param said: variables that configure it; all others that could are taken away.
     :param folder: where it is started.
+    :param settings: its configuration file.
     :param serves: wait until it says where it serves.
     """
 
@@ -121,14 +141,21 @@ class Daemon:
         program: Sequence[str] = PROGRAM,
         said: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        settings: str = "",
         serves: bool = True,
     ) -> None:
         self._command = [*program, *arguments]
         self._said = said
         self._folder = folder
-        self._serves = serves
+        self._settings = settings
+        self._doors = max(1, arguments.count("--listen")) if serves else 0
 
     def __enter__(self) -> Self:
+        self._kept = TemporaryDirectory()
+        if self._settings:
+            file = Path(self._kept.name, "dheera.toml")
+            file.write_text(self._settings)
+            self._command += ["--config", str(file)]
         self.process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -140,14 +167,11 @@ class Daemon:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._output, self._errors = _Heard(self.process.stdout), _Heard(self.process.stderr)
-        if self._serves and not self._says_where():
+        # Under twistd the log is standard output.
+        if not self._output.wait_for(lambda said: len(_RUNNING.findall(said)) >= self._doors):
             self.__exit__(None, None, None)
             raise AssertionError(f"It does not serve:\n{self.output}\n{self.log}")
         return self
-
-    def _says_where(self) -> bool:
-        # Under twistd the log is standard output.
-        return self._output.wait_for(_RUNNING)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -161,6 +185,7 @@ class Daemon:
                 self.process.wait()
         self._output.to_the_end()
         self._errors.to_the_end()
+        self._kept.cleanup()
         if "Traceback" in self.output + self.log:
             raise AssertionError(f"Something failed inside the daemon:\n{self.output}\n{self.log}")
 
@@ -210,7 +235,8 @@ class Daemon:
         """
         Wait until the log holds *pattern*.
         """
-        assert self._errors.wait_for(re.compile(pattern)), f"The log never said {pattern}:\n{self.log}"
+        found = self._errors.wait_for(lambda said: re.search(pattern, said) is not None)
+        assert found, f"The log never said {pattern}:\n{self.log}"
 
     def signal(self, number: signal.Signals) -> None:
         """
@@ -230,9 +256,19 @@ class Daemon:
         return code
 
 
+def in_front_of(upstream: str, *arguments: str, settings: str = "", **said: str) -> Daemon:
+    """
+    A daemon in front of the upstream at this base URL.
+
+    :param said: variables beside those that name the upstream and its key.
+    """
+    named = {"MISTRAL_API_BASE": upstream, "MISTRAL_API_KEY": UPSTREAM_KEY}
+    return Daemon(*ANY_PORT, *arguments, said={**named, **said}, settings=settings)
+
+
 class Memory:
     """
-    The resident memory of a process.
+    What a daemon takes: resident memory, and open files.
     """
 
     def __init__(self, daemon: Daemon) -> None:
@@ -257,6 +293,13 @@ class Memory:
         What it is now.
         """
         return self._kilobytes("VmRSS") * 1024
+
+    @property
+    def open_files(self) -> int:
+        """
+        Files and sockets that it has open.
+        """
+        return len(list((self._folder / "fd").iterdir()))
 
     def _kilobytes(self, name: str) -> int:
         [line] = [line for line in (self._folder / "status").read_text().splitlines() if line.startswith(name + ":")]

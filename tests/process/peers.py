@@ -4,15 +4,16 @@ Clients and upstreams made of sockets: what they send is sent as it is, and what
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator
-from threading import Condition, Lock, Thread
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Self
 
-from tests.process.daemon import PATIENCE_SECONDS, eventually
+from tests.process.daemon import PATIENCE_SECONDS
 
 READ_BYTES = 256 * 1024
 
@@ -88,6 +89,16 @@ class Peer:
         while piece := self.chunk():
             yield piece
 
+    def message(self) -> tuple[bytes, bytes]:
+        """
+        The next whole message: its head, and its body without its framing.
+        """
+        head = self.head()
+        lines = dict(line.lower().split(b": ", 1) for line in head[:-4].split(b"\r\n")[1:])
+        if lines.get(b"transfer-encoding") == b"chunked":
+            return head, b"".join(self.chunks())
+        return head, self.exactly(int(lines.get(b"content-length", b"0")))
+
     def rest(self) -> bytes:
         """
         All that comes until the other end closes in order.
@@ -110,21 +121,18 @@ class Peer:
                 raise EOFError(f"The connection has ended, {count} bytes before it should")
             count -= got
 
-    def pour(self, count: int) -> int:
+    def pour(self, count: int, stall_seconds: float = PATIENCE_SECONDS) -> int:
         """
-        Send *count* bytes, or as many as the other end takes before it takes none for a second.
+        Send *count* bytes, or as many as the other end takes before it takes none for *stall_seconds*.
 
         :return: how many were sent.
         """
-        self.socket.settimeout(1)
+        self.socket.settimeout(stall_seconds)
         sent, data = 0, memoryview(bytes(READ_BYTES))
-        try:
+        with contextlib.suppress(TimeoutError):
             while sent < count:
                 sent += self.socket.send(data[: count - sent])
-        except TimeoutError:
-            pass
-        finally:
-            self.socket.settimeout(PATIENCE_SECONDS)
+        self.socket.settimeout(PATIENCE_SECONDS)
         return sent
 
     def gone(self) -> bool:
@@ -161,8 +169,12 @@ def connect(port: int, receive_bytes: int | None = None) -> Peer:
     sock = socket.socket()
     if receive_bytes is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    sock.settimeout(PATIENCE_SECONDS)
-    sock.connect(("127.0.0.1", port))
+    try:
+        sock.settimeout(PATIENCE_SECONDS)
+        sock.connect(("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        raise
     return Peer(sock)
 
 
@@ -218,10 +230,8 @@ class Upstream:
         with self._lock:
             peers = [*self._peers]
         for peer in peers:
-            try:
+            with contextlib.suppress(OSError):
                 peer.socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         for thread in self._threads:
             thread.join(PATIENCE_SECONDS)
         if self._failures and error is None:
@@ -254,30 +264,14 @@ class Upstream:
             sock.close()
 
 
-class Gate:
+def request(method: str, path: str, *lines: bytes, body: bytes | None = None) -> bytes:
     """
-    Lets whoever waits go on once it has been opened: how a test tells an upstream's thread to do its next step.
+    A request as a plain client sends it.
     """
-
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._steps = 0
-
-    def open(self) -> None:
-        """
-        Let one waiter pass.
-        """
-        with self._changed:
-            self._steps += 1
-            self._changed.notify()
-
-    def wait(self) -> None:
-        """
-        Wait to be let through.
-        """
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._steps > 0, PATIENCE_SECONDS), "nobody opened the gate"
-            self._steps -= 1
+    head = [f"{method} {path} HTTP/1.1".encode(), b"Host: localhost", *lines]
+    if body is not None:
+        head.append(b"Content-Length: %d" % len(body))
+    return b"\r\n".join(head) + b"\r\n\r\n" + (body or b"")
 
 
 def answer(body: bytes = b"{}", *lines: bytes, status: bytes = b"200 OK") -> bytes:
@@ -290,12 +284,22 @@ def answer(body: bytes = b"{}", *lines: bytes, status: bytes = b"200 OK") -> byt
 
 def always(reply: bytes) -> Script:
     """
-    A script that answers each request without a body with *reply*.
+    A script that answers each request with *reply*.
     """
 
     def script(peer: Peer) -> None:
         while True:
-            peer.head()
+            peer.message()
             peer.send(reply)
 
     return script
+
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """
+    One chunk of a chunked body; an empty one ends it.
+    """
+    return b"%x\r\n%b\r\n" % (len(data), data)

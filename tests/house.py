@@ -1,0 +1,189 @@
+"""
+A whole dheera in memory: the real tree, the real channel, the real client, a clock that the test turns, and an upstream
+that is a script of bytes or a ``Resource``.
+"""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress
+from twisted.web.resource import IResource
+
+from dheera.call_ids import new_call_id
+from dheera.gate import make_gate
+from dheera.keys import Secret
+from dheera.proxy.exchange import CALL_ID, Exchanges
+from dheera.proxy.target import parse_base
+from dheera.proxy.upstream import Upstream
+from dheera.web.api import Branch
+from dheera.web.root import make_root
+from dheera.wire.client import Agent
+from dheera.wire.heads import Fields
+from dheera.wire.limits import ClientLimits, ServerLimits
+from dheera.wire.server import Server
+from tests.network import LOCAL, UPSTREAM_HOST, UPSTREAM_PORT, Network, Peer, Script
+
+UPSTREAM_KEY = "sk-upstream-canary"
+
+
+@frozen
+class Answer:
+    """
+    One answer, read by rules of our own, so that it does not depend on what it proves.
+
+    :param rest: what follows the answer.
+    """
+
+    status: int
+    reason: bytes
+    fields: Fields
+    body: bytes
+    complete: bool
+    rest: bytes = field(default=b"", repr=False)
+
+    def values(self, name: bytes) -> list[bytes]:
+        return [value for each, value in self.fields if each.lower() == name]
+
+
+def read_answer(data: bytes, method: bytes = b"GET") -> Answer:
+    """
+    The first answer in *data*.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    assert end, data
+    status_line, *lines = head.split(b"\r\n")
+    version, code, reason = status_line.split(b" ", 2)
+    assert version == b"HTTP/1.1", version
+    fields = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    told = {name.lower(): value for name, value in fields}
+    if method == b"HEAD" or code.startswith(b"1") or code in (b"204", b"304"):
+        return Answer(int(code), reason, fields, b"", True, rest)  # noqa: FBT003
+    if told.get(b"transfer-encoding") == b"chunked":
+        body, complete, rest = _dechunk(rest)
+        return Answer(int(code), reason, fields, body, complete, rest)
+    if b"content-length" in told:
+        length = int(told[b"content-length"])
+        return Answer(int(code), reason, fields, rest[:length], len(rest) >= length, rest[length:])
+    return Answer(int(code), reason, fields, rest, False)  # noqa: FBT003
+
+
+def _dechunk(data: bytes) -> tuple[bytes, bool, bytes]:
+    body = b""
+    while True:
+        size, end, data = data.partition(b"\r\n")
+        if not end:
+            return body, False, b""
+        length = int(size, 16)
+        if length == 0:
+            assert data.startswith(b"\r\n") or not data, data
+            return body, data.startswith(b"\r\n"), data[2:]
+        body += data[:length]
+        if len(data) < length + 2:
+            return body, False, b""
+        assert data[length : length + 2] == b"\r\n", data
+        data = data[length + 2 :]
+
+
+class House:
+    """
+    A dheera, its upstream and the network between them.
+
+    :param resource: what upstream is; a script (``script``) if none is given.
+    """
+
+    def __init__(
+        self,
+        *,
+        base: str = f"http://{UPSTREAM_HOST}:{UPSTREAM_PORT}",
+        master_key: str | None = None,
+        api_key: str | None = UPSTREAM_KEY,
+        open_to_network: bool = False,
+        resource: IResource | None = None,
+        server_limits: ServerLimits | None = None,
+        client_limits: ClientLimits | None = None,
+    ) -> None:
+        self.network = Network()
+        self.script = Script(self.network)
+        self.network.listen(
+            self.script if resource is None else Server(self.network, resource, server_limits or ServerLimits())
+        )
+        self.agent = Agent(self.network, client_limits or ClientLimits())
+        self.upstream = Upstream(
+            self.network, self.agent, parse_base(base), None if api_key is None else Secret(api_key)
+        )
+        self.exchanges = Exchanges(
+            make_gate(None if master_key is None else Secret(master_key), open_to_network=open_to_network),
+            self.upstream,
+        )
+        self.site = Server(self.network, Branch(), server_limits or ServerLimits(), _stamp)
+        self.site.resource = make_root(self.exchanges, lambda: self.site.draining)
+
+    def connect(self, address: IAddress = LOCAL) -> Peer:
+        """
+        A client's connection.
+        """
+        client = Peer(self.network)
+        self.network.join(client, self.site.buildProtocol(address), IPv4Address("TCP", "127.0.0.1", 4000), address)
+        self.network.settle()
+        return client
+
+    def send(self, data: bytes, address: IAddress = LOCAL) -> Peer:
+        """
+        A client's connection, and its first bytes.
+        """
+        client = self.connect(address)
+        client.send(data)
+        return client
+
+    def ask(
+        self,
+        path: bytes,
+        *fields: tuple[bytes, bytes],
+        method: bytes = b"GET",
+        body: bytes | None = None,
+        version: bytes = b"1.1",
+        address: IAddress = LOCAL,
+    ) -> Peer:
+        """
+        One request, on a connection of its own.
+        """
+        return self.send(request(path, *fields, method=method, body=body, version=version), address)
+
+    def is_empty(self) -> bool:
+        """
+        Whether nothing is left of any exchange: no connection, no timer, nobody watched.
+        """
+        return not (self.network.ends or self.network.getDelayedCalls() or any(self.agent._idle.values()))
+
+
+def request(
+    path: bytes,
+    *fields: tuple[bytes, bytes],
+    method: bytes = b"GET",
+    body: bytes | None = None,
+    version: bytes = b"1.1",
+) -> bytes:
+    """
+    The bytes of a request.
+    """
+    lines = [] if any(name.lower() == b"host" for name, _ in fields) else [(b"Host", b"localhost:4000")]
+    lines += fields
+    if body is not None:
+        lines.append((b"Content-Length", b"%d" % len(body)))
+    head = b"".join(b"%b: %b\r\n" % line for line in lines)
+    return b"%b %b HTTP/%b\r\n%b\r\n%b" % (method, path, version, head, body or b"")
+
+
+def in_chunks(*pieces: bytes) -> bytes:
+    """
+    A chunked body without its end.
+    """
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def _stamp() -> Fields:
+    return [(CALL_ID, new_call_id().encode("ascii"))]

@@ -1,0 +1,250 @@
+"""
+Which header lines cross, and how they change.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from dheera.proxy.headers import NOT_SENT_BACK, NOT_SENT_UP, downward, first, interim, offered_credential, upward
+from dheera.proxy.target import parse_base
+from dheera.wire.heads import Fields
+from tests.proxy.strategies import (
+    BACK_PREFIXES,
+    UP_PREFIXES,
+    forbidden_back,
+    forbidden_up,
+    free_lines,
+    free_names,
+    in_any_case,
+)
+from tests.strategies import values
+
+BASE = parse_base("https://api.mistral.ai")
+OURS = b"http://localhost:4000"
+CREDENTIAL = b"Bearer sk-upstream"
+
+
+def mixed(forbidden: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[tuple[bool, tuple[bytes, bytes]]]]:
+    """
+    Header lines in any order: those that cross, and those that must not.
+    """
+    free = st.tuples(st.just(True), free_lines())  # noqa: FBT003 - hypothesis takes it so
+    bound = st.tuples(st.just(False), st.tuples(forbidden, values()))  # noqa: FBT003 - the same
+    return st.lists(st.one_of(free, bound), max_size=12)
+
+
+class Upward(SynchronousTestCase):
+    """
+    From a client to upstream.
+    """
+
+    def test_list(self) -> None:
+        """
+        What is promised not to go up is on the list.
+        """
+        promised = b"""connection keep-alive proxy-connection te trailer transfer-encoding upgrade host content-length
+        expect authorization x-api-key api-key cookie forwarded via x-real-ip"""
+        self.assertEqual(set(), set(promised.split()) - NOT_SENT_UP)
+
+    @given(mixed(forbidden_up()), st.data())
+    def test_only_the_rest(self, lines: list[tuple[bool, tuple[bytes, bytes]]], data: st.DataObject) -> None:
+        """
+        Nothing forbidden goes up, in whatever case, nor what ``Connection`` names; all else does, byte for byte, in its
+        order and as often, and then one ``Authorization``.
+        """
+        free = [line for crosses, line in lines if crosses]
+        # What a line of Connection says is hidden from the draw above, so that it is known here.
+        sent = [line for crosses, line in lines if crosses or line[0].lower() != b"connection"]
+        named = data.draw(st.lists(st.sampled_from([name for name, _ in free]), max_size=3)) if free else []
+        spelt = [data.draw(in_any_case(name)) for name in named]
+        sent.insert(data.draw(st.integers(0, len(sent))), (b"Connection", b", ".join([b"close", *spelt])))
+        hidden = {name.lower() for name in named} | {b"close"}
+        expected = [line for line in free if line[0].lower() not in hidden]
+        crossing = upward(sent, CREDENTIAL)
+        self.assertEqual([*expected, (b"Authorization", CREDENTIAL)], crossing)
+        for name, _ in crossing[:-1]:
+            self.assertNotIn(name.lower(), NOT_SENT_UP)
+            self.assertFalse(name.lower().startswith(UP_PREFIXES))
+
+    def test_connection(self) -> None:
+        """
+        Every line of ``Connection`` counts, in any spelling; it cannot take our credential away.
+        """
+        fields = [
+            (b"connection", b"X-One ,x-two"),
+            (b"X-ONE", b"1"),
+            (b"x-two", b"2"),
+            (b"CONNECTION", b"\tX-Three,,Authorization, host"),
+            (b"x-three", b"3"),
+            (b"x-four", b"4"),
+        ]
+        self.assertEqual([(b"x-four", b"4"), (b"Authorization", CREDENTIAL)], upward(fields, CREDENTIAL))
+
+    def test_one_authorization(self) -> None:
+        """
+        However many credentials a client sends, upstream gets one: ours.
+        """
+        fields = [
+            (b"Authorization", b"Bearer a"),
+            (b"AUTHORIZATION", b"Basic b"),
+            (b"X-Api-Key", b"c"),
+            (b"Api-Key", b"d"),
+        ]
+        self.assertEqual([(b"Authorization", CREDENTIAL)], upward(fields, CREDENTIAL))
+
+    def test_accept_encoding(self) -> None:
+        """
+        ``Accept-Encoding`` is narrowed to codings that we can read ourselves; none is added.
+        """
+        for accepted, narrowed in [
+            (b"gzip, deflate", b"gzip, deflate"),
+            (b"gzip, deflate, br, zstd", b"gzip, deflate"),
+            (b"gzip;q=1.0, br;q=0.9, *;q=0", b"gzip;q=1.0"),
+            (b"GZIP , X-Gzip", b"GZIP, X-Gzip"),
+            (b"br", b"identity"),
+            (b"*", b"identity"),
+            (b"", b"identity"),
+            (b"identity;q=0.5, br", b"identity;q=0.5"),
+            (b"gzipped, deflate64", b"identity"),
+            (b", ,gzip", b"gzip"),
+        ]:
+            fields = [(b"accept-Encoding", accepted)]
+            self.assertEqual((b"accept-Encoding", narrowed), upward(fields, CREDENTIAL)[0], accepted)
+        self.assertEqual([(b"Authorization", CREDENTIAL)], upward([], CREDENTIAL))
+
+    def test_websocket(self) -> None:
+        """
+        A WebSocket handshake keeps what is its own, and asks to switch in our words.
+        """
+        own = [
+            (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+            (b"Sec-WebSocket-Version", b"13"),
+            (b"Sec-WebSocket-Protocol", b"a, b"),
+            (b"Sec-WebSocket-Extensions", b"permessage-deflate; client_max_window_bits"),
+        ]
+        fields = [(b"Upgrade", b"WebSocket"), (b"Connection", b"keep-alive, Upgrade"), *own]
+        ours = [(b"Authorization", CREDENTIAL), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        self.assertEqual(own + ours, upward(fields, CREDENTIAL, websocket=True))
+
+    def test_other_upgrades(self) -> None:
+        """
+        An offer to switch to anything else is not passed on.
+        """
+        fields = [(b"Upgrade", b"h2c"), (b"Connection", b"Upgrade, HTTP2-Settings"), (b"HTTP2-Settings", b"AAM")]
+        self.assertEqual([(b"Authorization", CREDENTIAL)], upward(fields, CREDENTIAL))
+
+
+class Downward(SynchronousTestCase):
+    """
+    From upstream to a client.
+    """
+
+    def test_list(self) -> None:
+        """
+        What is promised not to come back is on the list.
+        """
+        promised = b"""connection keep-alive proxy-connection te trailer transfer-encoding upgrade proxy-authenticate
+        set-cookie alt-svc strict-transport-security"""
+        self.assertEqual(set(), set(promised.split()) - NOT_SENT_BACK)
+
+    @given(mixed(forbidden_back()), st.data())
+    def test_only_the_rest(self, lines: list[tuple[bool, tuple[bytes, bytes]]], data: st.DataObject) -> None:
+        """
+        Nothing forbidden comes back, nor what ``Connection`` names; all else does, byte for byte, in its order and as
+        often.
+        """
+        free = [line for crosses, line in lines if crosses]
+        sent = [line for crosses, line in lines if crosses or line[0].lower() != b"connection"]
+        named = data.draw(st.lists(st.sampled_from([name for name, _ in free]), max_size=3)) if free else []
+        sent.append((b"CONNECTION", b",".join(named)))
+        sent.append((b"dAte", b"Sun, 06 Nov 1994 08:49:37 GMT"))
+        hidden = {name.lower() for name in named}
+        crossing = downward(sent, BASE, OURS)
+        self.assertEqual([line for line in free if line[0].lower() not in hidden], crossing[:-1])
+        for name, _ in crossing:
+            self.assertNotIn(name.lower(), NOT_SENT_BACK)
+            self.assertFalse(name.lower().startswith(BACK_PREFIXES))
+        self.assertEqual([(name, value) for name, value in crossing[:-1]], interim(sent)[:-1])
+
+    def test_date(self) -> None:
+        """
+        An answer without ``Date`` gets one (RFC 9110 §6.6.1); upstream's own stays.
+        """
+        date = (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")
+        self.assertEqual([date], downward([date], BASE, OURS))
+        ((name, value),) = downward([], BASE, OURS)
+        self.assertEqual(b"Date", name)
+        self.assertRegex(value, rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
+
+    def test_location(self) -> None:
+        """
+        Each ``Location`` leads to where our clients can follow.
+        """
+        fields = [(b"location", b"https://api.mistral.ai/v1/x"), (b"LOCATION", b"https://elsewhere.test/")]
+        seen = [(b"location", b"http://localhost:4000/mistral/v1/x"), (b"LOCATION", b"https://elsewhere.test/")]
+        self.assertEqual(seen, downward(fields, BASE, OURS)[:-1])
+
+    def test_length_named(self) -> None:
+        """
+        An upstream that calls its length hop-by-hop gets that: the body is framed anew.
+        """
+        fields = [(b"Connection", b"content-length"), (b"Content-Length", b"5")]
+        self.assertEqual([b"Date"], [name for name, _ in downward(fields, BASE, OURS)])
+
+    def test_interim(self) -> None:
+        """
+        Interim answers are sifted in the same way; they have no length and need no date.
+        """
+        fields: Fields = [
+            (b"Link", b"</a>; rel=preload"),
+            (b"Set-Cookie", b"a=b"),
+            (b"Content-Length", b"0"),
+            (b"X-Dheera-Call-Id", b"forged"),
+            (b"Connection", b"x-hop"),
+            (b"X-Hop", b"1"),
+            (b"link", b"</b>"),
+        ]
+        self.assertEqual([(b"Link", b"</a>; rel=preload"), (b"link", b"</b>")], interim(fields))
+
+
+class Credentials(SynchronousTestCase):
+    """
+    What a client offers to be let in.
+    """
+
+    def test_bearer(self) -> None:
+        """
+        A bearer token is found in every spelling of the scheme, with any white space around it.
+        """
+        for value in (b"Bearer sk-1", b"bearer sk-1", b"BEARER  sk-1", b"beaReR \t sk-1", b"Bearer sk-1 "):
+            self.assertEqual(b"sk-1", offered_credential([(b"aUTHORIZATION", value)]), value)
+
+    def test_key_headers(self) -> None:
+        """
+        ``x-api-key`` and ``api-key`` will do; the first of them, and a bearer token before either.
+        """
+        self.assertEqual(b"sk-1", offered_credential([(b"X-API-Key", b"sk-1")]))
+        self.assertEqual(b"sk-1", offered_credential([(b"Api-Key", b"sk-1"), (b"x-api-key", b"sk-2")]))
+        fields = [(b"x-api-key", b"sk-1"), (b"Authorization", b"Bearer sk-2")]
+        self.assertEqual(b"sk-2", offered_credential(fields))
+
+    def test_none(self) -> None:
+        """
+        Other schemes, an empty token and no header at all offer nothing.
+        """
+        for value in (b"", b"Bearer", b"Bearer ", b"Basic c2stMQ==", b"sk-1", b"Bearersk-1", b"Token sk-1"):
+            self.assertIsNone(offered_credential([(b"Authorization", value)]), value)
+        self.assertIsNone(offered_credential([(b"x-api-key", b""), (b"Cookie", b"api-key=sk-1")]))
+        self.assertIsNone(offered_credential([]))
+
+    @given(free_names(), st.lists(free_lines(), max_size=4))
+    def test_first(self, name: bytes, fields: Fields) -> None:
+        """
+        The first value of a header, in any case of its name, or nothing.
+        """
+        found = [value for each, value in fields if each.lower() == name.lower()]
+        self.assertEqual(found[0] if found else b"", first(fields, name.lower()))
+        self.assertEqual(b"!", first([(name, b"!"), *fields], name.lower()))

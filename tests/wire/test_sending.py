@@ -1,0 +1,164 @@
+"""
+Writing to a socket at once.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import main
+from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from dheera.wire.sending import sender
+
+
+class Loop:
+    """
+    Of a reactor, what a connection tells it.
+    """
+
+    def __init__(self) -> None:
+        self.writers: set[object] = set()
+
+    def addWriter(self, one: object) -> None:  # noqa: N802 - Twisted's name
+        self.writers.add(one)
+
+    def removeWriter(self, one: object) -> None:  # noqa: N802 - Twisted's name
+        self.writers.discard(one)
+
+    def addReader(self, one: object) -> None:  # noqa: N802 - Twisted's name
+        """
+        Nothing is read here.
+        """
+
+    removeReader = addReader  # noqa: N815 - Twisted's name
+
+
+class Producer:
+    """
+    Remembers whether it may go on.
+    """
+
+    paused = False
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def stopProducing(self) -> None:
+        """
+        Not told.
+        """
+
+
+class Sending(SynchronousTestCase):
+    """
+    A plain socket, and Twisted's transport above it.
+    """
+
+    def setUp(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(self.theirs.close)
+        for one in (ours, self.theirs):
+            one.settimeout(0)
+        self.loop = Loop()
+        loop: Any = self.loop
+        self.transport: Any = Connection(ours, Protocol(), loop)
+        self.transport.connected = True
+        self.send = sender(self.transport)
+
+    def received(self) -> bytes:
+        data = b""
+        while True:
+            try:
+                data += self.theirs.recv(1 << 20)
+            except BlockingIOError:
+                return data
+
+    def drain(self) -> bytes:
+        """
+        All that comes, with the reactor's help.
+        """
+        data = self.received()
+        while self.loop.writers:
+            self.transport.doWrite()
+            data += self.received()
+        return data
+
+    def test_at_once(self) -> None:
+        """
+        A piece is on its way before the reactor has had a turn.
+        """
+        self.send(b"abc")
+        self.assertEqual(b"abc", self.received())
+        self.assertEqual(set(), self.loop.writers)
+
+    def test_too_much(self) -> None:
+        """
+        What the socket does not take leaves later, in order, and its producer is paused meanwhile.
+        """
+        producer = Producer()
+        self.transport.registerProducer(producer, True)  # noqa: FBT003 - Twisted's signature
+        data = bytes(range(256)) * 40_000
+        self.send(data)
+        self.assertTrue(producer.paused)
+        self.send(b"behind")
+        self.assertEqual(data + b"behind", self.drain())
+        self.assertFalse(producer.paused)
+
+    def test_full(self) -> None:
+        """
+        A socket that takes nothing at all delays; it loses nothing.
+        """
+        filled = 0
+        while True:
+            try:
+                filled += self.transport.socket.send(b"x" * 65536)
+            except BlockingIOError:
+                break
+        self.send(b"abc")
+        self.assertEqual(b"x" * filled + b"abc", self.drain())
+
+    def test_behind(self) -> None:
+        """
+        What Twisted has not sent yet leaves first.
+        """
+        self.transport.write(b"first")
+        self.send(b"second")
+        self.assertEqual(b"firstsecond", self.drain())
+
+    def test_broken(self) -> None:
+        """
+        That the peer is gone is told in Twisted's way, not by an exception here.
+        """
+        self.theirs.close()
+        self.send(b"abc")
+        self.assertIn(self.transport, self.loop.writers)
+        self.assertIs(main.CONNECTION_LOST, self.transport.doWrite())
+
+    def test_closed(self) -> None:
+        """
+        After the end nothing is sent.
+        """
+        self.transport.disconnecting = True
+        self.send(b"abc")
+        self.transport.disconnecting, self.transport.connected = False, False
+        self.send(b"abc")
+        self.assertEqual(b"", self.received())
+
+    def test_others(self) -> None:
+        """
+        Any other transport is written to as ever: TLS, memory.
+        """
+        transport = StringTransport()
+        sender(transport)(b"abc")
+        self.assertEqual(b"abc", transport.value())
+        self.transport.TLS = True
+        self.assertEqual(self.transport.write, sender(self.transport))
