@@ -8,7 +8,10 @@ from __future__ import annotations
 from attrs import field, frozen
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
+from zope.interface import implementer
 
 from dheera.call_ids import new_call_id
 from dheera.gate import make_gate
@@ -155,6 +158,42 @@ class House:
         Whether nothing is left of any exchange: no connection, no timer, nobody watched.
         """
         return not (self.network.ends or self.network.getDelayedCalls() or any(self.agent._idle.values()))
+
+
+@implementer(ILogObserver)
+@frozen
+class Overheard:
+    """
+    What is logged while a test runs: the text of each event, and its level.
+    """
+
+    events: list[LogEvent] = field(factory=list)
+
+    @classmethod
+    def by(cls, test: SynchronousTestCase) -> Overheard:
+        """
+        Listen until *test* is over.
+        """
+        overheard = cls()
+        globalLogPublisher.addObserver(overheard)
+        test.addCleanup(globalLogPublisher.removeObserver, overheard)
+        return overheard
+
+    def __call__(self, event: LogEvent) -> None:
+        self.events.append(event)
+
+    def lines(self, level: LogLevel | None = None) -> list[str]:
+        """
+        The texts, those of *level* or all, without what the test's framework says.
+        """
+        ours = [event for event in self.events if str(event.get("log_namespace", "")).startswith("dheera")]
+        return [eventAsText(event) for event in ours if level is None or event["log_level"] is level]
+
+    def everything(self) -> str:
+        """
+        All that was logged by anybody, in every way of writing it.
+        """
+        return "\n".join(eventAsText(event) + repr(event) for event in self.events)
 
 
 def request(

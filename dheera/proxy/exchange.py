@@ -54,7 +54,7 @@ class Exchanges:
             await self._exchange(request, call_id)
         except Refusal as refusal:
             if isinstance(refusal, UpstreamError):
-                log.warn("Call {call_id}: {message}", call_id=call_id.decode("ascii"), message=refusal.message)
+                log.warn("Call {call_id}: {reason}", call_id=call_id.decode("ascii"), reason=refusal.message)
             request.refuse(refusal)
         except (CancelledError, ClientLeft):
             log.debug("Call {call_id}: the client left", call_id=call_id.decode("ascii"))

@@ -167,7 +167,7 @@ class _Collector:
 
     def __init__(self, body: RequestBody, limit: int) -> None:
         self.pieces: list[bytes] = []
-        self.done: Deferred[None] = Deferred()
+        self.done: Deferred[None] = Deferred(lambda _: body.stopProducing())
         self._body = body
         self._limit = limit
         self._size = 0
@@ -176,7 +176,7 @@ class _Collector:
         self._size += len(piece)
         if self._size <= self._limit:
             self.pieces.append(piece)
-        elif not self.done.called:
+        else:
             self.pieces = []
             self._body.stopProducing()
             self.done.errback(BodyTooLarge(too_large(self._limit)))

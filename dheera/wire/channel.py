@@ -19,6 +19,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import datetimeToString
 from zope.interface import implementer
@@ -33,6 +34,8 @@ from dheera.wire.sending import sender
 
 if TYPE_CHECKING:
     from dheera.wire.server import Server
+
+log = Logger()
 
 PIPELINE_BYTES = 16 * 1024
 """
@@ -167,6 +170,10 @@ class Channel(Protocol):
         except Refusal as refusal:
             if not self._closing:  # else the answer had been given before the end of the body turned out to be bad
                 self._refuse(refusal)
+        except Exception:  # noqa: BLE001 - whoever takes the body failed; the client is told, the operator too
+            log.failure("A request body could not be handed on")
+            if not self._closing:
+                self._refuse(Refusal("Something failed inside dheera; its log says what."))
         finally:
             self._advancing = False
         self._control_reading()
@@ -392,7 +399,7 @@ class Channel(Protocol):
         self.persistent = False
         request, self._unread = self._request, b""
         if request is not None and request.startedWriting:
-            self.cut(flush=True)
+            request.cut()
             return
         self._abandon(Failure(refusal))
         fields, content = refusal.answer()
@@ -417,10 +424,9 @@ class Channel(Protocol):
             transport.loseConnection()  # TLS goes on reading until the client's own close_notify
         else:
             transport.loseWriteConnection()
-        if self.site.knows(self):
-            sent = not everything_read and not self._send_blocked
-            self._by(LINGER_SECONDS if sent else self.site.limits.send_seconds, self._abort)
-            self._control_reading()
+        sent = not everything_read and not self._send_blocked
+        self._by(LINGER_SECONDS if sent else self.site.limits.send_seconds, self._abort)
+        self._control_reading()
 
     def cut(self, *, flush: bool) -> None:
         """

@@ -6,7 +6,13 @@ pipelines behind a request stays unparsed.
 from __future__ import annotations
 
 from attrs import frozen
-from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 
 from dheera.errors import BodyTooLarge, MalformedRequest
 from dheera.wire.body import RequestBody, too_large
@@ -160,6 +166,8 @@ class RequestParser:
             self._llhttp.feed_data(data)
         except HttpParserUpgrade:
             return True
+        except HttpParserCallbackError as error:
+            raise error.__context__ or error from None  # not the client's fault
         except HttpParserInvalidMethodError as error:
             raise MalformedRequest("This method is not known here.", status=501) from error
         except HttpParserError as error:
@@ -187,8 +195,7 @@ class RequestParser:
         """
         The head is complete. llhttp knows now, and no longer when the message is complete, whether another may follow.
         """
-        if self._body is None:
-            self._keep_alive = self._llhttp.should_keep_alive()
+        self._keep_alive = self._llhttp.should_keep_alive()
 
     def on_body(self, piece: bytes) -> None:
         """
@@ -207,5 +214,5 @@ class RequestParser:
         The end of the request.
         """
         body, self._body = self._body, None
-        if body is not None and not body.complete:
+        if body is not None:
             body.end()

@@ -118,12 +118,6 @@ class Server(Site):
             for one in emptied:
                 one.callback(None)
 
-    def knows(self, channel: Channel) -> bool:
-        """
-        Whether *channel* is still connected.
-        """
-        return channel in self._channels
-
     def drain(self) -> Deferred[None]:
         """
         Take no more requests and close what is idle.

@@ -170,7 +170,7 @@ class TwistdTests(TestCase):
             )
             self.assertEqual(1, done.returncode)
             self.assertIn(f"Couldn't listen on 127.0.0.1:{first.port}", done.stdout + done.stderr)
-            self.assertFalse((self.folder / "twistd.pid").exists())
+            eventually(lambda: not (self.folder / "twistd.pid").exists(), "no process id stays behind")
             self.assertTrue(alive(first.url))
 
     def test_listed(self) -> None:

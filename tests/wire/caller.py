@@ -93,6 +93,16 @@ class Body(Protocol):
         self.reason = reason
 
 
+class Full(Body):
+    """
+    Takes nothing more after each piece.
+    """
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self.transport.pauseProducing()  # type: ignore[union-attr]  # a response is one
+
+
 def body_of(response: Response) -> Body:
     """
     The body of *response*, as far as it has come; the rest will follow.

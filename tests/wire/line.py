@@ -43,7 +43,7 @@ class Line(StringTransport):
     """
 
     def __init__(self, server: Server, address: IAddress | None = None, room: int = 1 << 30) -> None:
-        super().__init__(peerAddress=address or IPv4Address("TCP", "192.0.2.1", 50000))
+        super().__init__(peerAddress=address or IPv4Address("TCP", "192.0.2.1", 50000))  # type: ignore[no-untyped-call]  # Twisted's
         self.room = room
         self.reading = True
         self.blocked = False
@@ -70,7 +70,7 @@ class Line(StringTransport):
         """
         Read everything that has been written.
         """
-        data = self.value()
+        data: bytes = self.value()
         self.clear()
         if self.blocked:
             self.blocked = False
@@ -141,7 +141,7 @@ class Line(StringTransport):
         if self.write_closed or self.disconnecting:
             self.too_late += data
             return
-        super().write(data)
+        self.io.write(data)
         if len(self.value()) > self.room and self.producer is not None:
             self.blocked = True
             self.producer.pauseProducing()
@@ -160,6 +160,16 @@ class Line(StringTransport):
 
     def loseWriteConnection(self) -> None:  # noqa: N802 - Twisted's name
         self.write_closed = True
+
+    def readConnectionLost(self, _reason: Failure) -> None:
+        """
+        Not told: a channel takes the end of what it reads for the end of all.
+        """
+
+    def writeConnectionLost(self, _reason: Failure) -> None:
+        """
+        Not told either.
+        """
 
     def abortConnection(self) -> None:
         self.disconnecting = self.aborted = True

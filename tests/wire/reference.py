@@ -19,7 +19,7 @@ FIELD = re.compile(
 )
 HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-# The grammar wants a name and a value, one or the other form of it; llhttp also lets none pass, and both in a row. No byte
+# The grammar wants a name, and a value in one form or the other; llhttp lets none pass too, and both in a row. No byte
 # can be lost by that: whatever an extension is, it ends with its line.
 CHUNK = re.compile(rb"([0-9A-Fa-f]+)(?:;(?=.)(?:%b)?(?:=(?:%b)?(?:%b)?)?)*" % (TOKEN, TOKEN, QUOTED))
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -106,33 +106,40 @@ def _request(data: bytes) -> tuple[Asked, bool, bytes]:
     if not (target.startswith(b"/") or (target == b"*" and method == b"OPTIONS")) or b"#" in target:
         raise Invalid
     fields = [_field(line) for line in lines]
+    framing, persists = _decide(method, fields, modern=modern)
+    body = b""
+    if framing is None:
+        body, rest = _chunked(rest)
+    elif len(rest) < framing:
+        raise Incomplete
+    else:
+        body, rest = rest[:framing], rest[framing:]
+    return Asked(method, target, fields, body), persists, rest
+
+
+def _decide(method: bytes, fields: Fields, *, modern: bool) -> tuple[int | None, bool]:
+    """
+    How long the body is (``None``: chunked), and whether another request may follow.
+    """
 
     def values(name: bytes) -> list[bytes]:
         return [value.lower() for one, value in fields if one.lower() == name]
 
     hosts, codings, lengths = values(b"host"), values(b"transfer-encoding"), values(b"content-length")
-    if len(hosts) > 1 or (modern and not hosts) or (hosts and not HOST.fullmatch(hosts[0])):
-        raise Invalid
-    if codings and (lengths or not modern or codings != [b"chunked"]):
-        raise Invalid
-    if len(lengths) > 1 or any(not re.fullmatch(rb"[0-9]+", length) for length in lengths):
-        raise Invalid
-    if values(b"expect") not in ([], [b"100-continue"]):
-        raise Invalid
     connection = {token.strip(b" \t") for value in values(b"connection") for token in value.split(b",")}
     upgrade = values(b"upgrade") == [b"websocket"] and b"upgrade" in connection
-    if upgrade and (codings or lengths or method != b"GET" or not modern):
+    forbidden = [
+        len(hosts) > 1 or (modern and not hosts),
+        any(not HOST.fullmatch(host) for host in hosts),
+        codings and (lengths or not modern or codings != [b"chunked"]),
+        len(lengths) > 1 or any(not re.fullmatch(rb"[0-9]+", length) for length in lengths),
+        values(b"expect") not in ([], [b"100-continue"]),
+        upgrade and (codings or lengths or method != b"GET" or not modern),
+    ]
+    if any(forbidden):
         raise Invalid
-    persists = modern and b"close" not in connection and not upgrade
-    body = b""
-    if codings:
-        body, rest = _chunked(rest)
-    elif lengths:
-        length = int(lengths[0])
-        if len(rest) < length:
-            raise Incomplete
-        body, rest = rest[:length], rest[length:]
-    return Asked(method, target, fields, body), persists, rest
+    length = None if codings else int(lengths[0]) if lengths else 0
+    return length, modern and b"close" not in connection and not upgrade
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
@@ -147,27 +154,27 @@ def _chunked(data: bytes) -> tuple[bytes, bytes]:
     while True:
         line, end, rest = data.partition(b"\r\n")
         match = CHUNK.fullmatch(line)
+        if match is None or int(match[1], 16) >> 64:
+            raise Invalid if end else Incomplete
         if not end:
-            raise Incomplete if match or re.fullmatch(rb"[^\n\0]*", line) else Invalid
-        if match is None:
-            raise Invalid
-        size, data = int(match[1], 16), rest
-        if size == 0:
-            break
-        if size >= 1 << 64:
-            raise Invalid
-        if not b"\r\n".startswith(data[size : size + 2]):
-            raise Invalid
-        if len(data) < size + 2:
             raise Incomplete
-        body += data[:size]
-        data = data[size + 2 :]
+        size = int(match[1], 16)
+        if size == 0:
+            return body, _without_trailers(rest)
+        if not b"\r\n".startswith(rest[size : size + 2]):
+            raise Invalid
+        if len(rest) < size + 2:
+            raise Incomplete
+        body, data = body + rest[:size], rest[size + 2 :]
+
+
+def _without_trailers(data: bytes) -> bytes:
     while True:
         line, end, data = data.partition(b"\r\n")
         if not end:
             raise Incomplete
         if not line:
-            return body, data
+            return data
         if _field(line)[0].lower() in (b"content-length", b"transfer-encoding"):
             raise Invalid
 

@@ -235,3 +235,14 @@ class TestRead(SynchronousTestCase):
         reading = self.reading()
         self.body.lose()
         self.failureResultOf(reading, ClientLeft)
+
+    def test_cancelled(self) -> None:
+        """
+        To cancel it is to stop the body.
+        """
+        reading = self.reading()
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.body.deliver(b"too much")
+        self.body.end()
+        self.assertEqual("resumed", self.reader.heard[-1])

@@ -71,6 +71,7 @@ class TestProbes(SynchronousTestCase):
         answers = line.answers()
         self.assertEqual([probe.status], [answer.status for answer in answers], name)
         self.assertEqual(b"close", answers[0].field(b"connection"), name)
+        self.assertIsNotNone(answers[0].field(b"date"), name)
         self.assertEqual(str(probe.status), json.loads(answers[0].body)["error"]["code"], name)
         self.assertEqual("half-closed", line.state, name)
         line.send(NEXT)
@@ -325,8 +326,10 @@ def _act(action: str, request: Request, takers: dict[Request, _Taker]) -> None:
     """
     What a resource may do with its latest request.
     """
+    if action in ("want", "pause", "resume", "stop"):
+        _act_on_body(action, request, takers)
+        return
     over = request.finished or request._disconnected
-    taker = takers.get(request)
     if action == "write" and not over:
         request.write(b"a" * 70)
     elif action == "finish":
@@ -337,7 +340,11 @@ def _act(action: str, request: Request, takers: dict[Request, _Taker]) -> None:
         request.cut()
     elif action == "produce" and not over and request.producer is None:
         request.registerProducer(StringTransport(), True)  # noqa: FBT003 - Twisted's signature
-    elif action == "want" and request.body is not None and taker is None:
+
+
+def _act_on_body(action: str, request: Request, takers: dict[Request, _Taker]) -> None:
+    taker = takers.get(request)
+    if action == "want" and request.body is not None and taker is None:
         takers[request] = _Taker(request)
         takers[request].take()
     elif taker is not None and not taker.stopped:
@@ -377,6 +384,15 @@ class TestPipeline(SynchronousTestCase):
             line = stand.connect()
             line.send(*pieces)
             self.assertEqual([b"/%d" % number for number in range(20)], [answer.body for answer in line.answers()])
+
+    def test_many(self) -> None:
+        """
+        However many are answered within one read, they do not pile up.
+        """
+        stand = Stand(lambda request: request.uri)
+        line = stand.connect()
+        line.send(NEXT * 1900)
+        self.assertEqual(1900, len(line.answers()))
 
     def test_one_at_a_time(self) -> None:
         """
@@ -615,6 +631,39 @@ class TestBodies(SynchronousTestCase):
         self.line.send(b"5\r\nhello\r\nx\r\n" + NEXT)
         self.assertEqual(200, self.line.answer().status)
         self.assertEqual((b"", "half-closed"), (self.line.too_late, self.line.state))
+
+    def test_consumer_fails(self) -> None:
+        """
+        A fault of whoever takes the body is logged as that, and not told as the client's.
+        """
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        for fields in (b"Content-Length: 1000\r\n", b"Transfer-Encoding: chunked\r\n"):
+            self.line = self.stand.connect()
+            taker = self.begin(fields)
+            taker.full_at, taker.when_full = 5, fail
+            taker.take()
+            self.line.send(b"5\r\nhello\r\n" if b"chunked" in fields else b"hello")
+            self.assertEqual((500, "half-closed"), (self.line.answer().status, self.line.state))
+            self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_consumer_fails_late(self) -> None:
+        """
+        After the answer it is logged, and nothing more is said.
+        """
+
+        def fail() -> None:
+            self.stand.request.finish()
+            raise ZeroDivisionError
+
+        taker = self.begin()
+        taker.full_at, taker.when_full = 5, fail
+        taker.take()
+        self.line.send(b"hello")
+        self.assertEqual((200, b""), (self.line.answer().status, self.line.too_late))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_early_answer(self) -> None:
         """
@@ -902,6 +951,15 @@ class TestDeadlines(SynchronousTestCase):
         self.stand.wait(21)
         self.assertEqual("closed", self.line.state)
         self.assertFalse(self.line.take().endswith(b"0\r\n\r\n"))
+
+    def test_slow_body_after_an_open_end_began(self) -> None:
+        """
+        So that HTTP/1.0 can see it as well.
+        """
+        self.line.send(POST.replace(b"1.1", b"1.0") + b"Content-Length: 1000\r\n\r\n")
+        self.stand.request.write(b"early")
+        self.stand.wait(21)
+        self.assertEqual("reset", self.line.state)
 
     def test_never_reading(self) -> None:
         """

@@ -16,7 +16,7 @@ from dheera.wire.heads import Fields
 from dheera.wire.limits import ClientLimits
 from dheera.wire.response import Response
 from tests.strategies import bodies, chunked, chunkings
-from tests.wire.caller import OK, Body, Caller, Upload, body_of, whole
+from tests.wire.caller import OK, Body, Caller, Full, Upload, body_of, whole
 
 UPGRADE = [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
@@ -218,6 +218,22 @@ class Reuse(Connected):
             answered = self.ask(method)
             self.caller.hear(OK + b"Content-Length: 3\r\n\r\n" + body + (b"..." if method == b"DELETE" else b""))
             self.successResultOf(answered)
+        self.assertEqual(1, len(self.caller.script.connections))
+
+    def test_full_at_the_end(self) -> None:
+        """
+        Whoever is full just when a body ends does not hold the connection against the next request.
+        """
+        answered = self.ask()
+        self.caller.hear(OK + b"Content-Length: 3\r\n\r\n")
+        body = Full()
+        self.successResultOf(answered).deliverBody(body)
+        self.caller.hear(b"abc")
+        self.assertTrue(body.whole)
+        self.assert_kept()
+        answered = self.ask()
+        self.caller.hear(OK + b"Content-Length: 0\r\n\r\n")
+        self.successResultOf(answered)
         self.assertEqual(1, len(self.caller.script.connections))
 
     def test_not_kept(self) -> None:
@@ -754,6 +770,7 @@ class Uploads(Connected):
         self.caller.network.turn(301)
         assert body.reason is not None
         self.assertIsInstance(body.reason.value, TooSlow)
+        self.assertIn("request body has not moved", body.reason.getErrorMessage())
         self.assertTrue(upload.stopped)
         self.assert_nothing_left()
 

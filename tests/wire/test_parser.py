@@ -195,9 +195,9 @@ class TestBody(SynchronousTestCase):
         parser = RequestParser(limits)
         _, body, rest = begin(parser, CHUNKED + HELLO + LAST)
         self.assertEqual((b"", b"hello"), (parser.body(rest), body.whole()))
-        for sent in (b"6\r\nhello!\r\n" + LAST, HELLO + b"1\r\n!\r\n0\r\nX: y\r\n\r\n" + NEXT):
+        for sent in (b"6\r\nhello!\r\n" + LAST, HELLO + b"1\r\n!\r\n1\r\n!\r\n0\r\nX: y\r\n\r\n" + NEXT):
             parser = RequestParser(limits)
-            head, body, rest = begin(parser, CHUNKED + sent)
+            _, body, rest = begin(parser, CHUNKED + sent)
             with self.assertRaises(BodyTooLarge):
                 parser.body(rest)
             self.assertEqual((True, False), (body.received <= 5, body.complete))

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from dheera.errors import AnswerCut
 from dheera.wire.response import Response
-from tests.wire.caller import Body, body_of
+from tests.wire.caller import Body, Full, body_of
 
 
 class Below:
@@ -38,16 +38,6 @@ class Below:
 
 def response(below: Below, code: int = 200) -> Response:
     return Response(below, code, b"OK", [(b"X-A", b"1"), (b"x-a", b"2"), (b"B", b"3")], None)
-
-
-class Full(Body):
-    """
-    Takes nothing more after each piece.
-    """
-
-    def dataReceived(self, data: bytes) -> None:
-        super().dataReceived(data)
-        self.transport.pauseProducing()  # type: ignore[union-attr]  # a response is one
 
 
 class Answers(SynchronousTestCase):
