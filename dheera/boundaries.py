@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
@@ -20,12 +20,16 @@ class Caller:
     :param peer: the other end of the connection.
     :param host: the ``Host`` header, empty if there is none.
     :param origin: the ``Origin`` header that browsers send, empty if there is none.
+    :param cross_site: a browser says that a page of another site makes it ask (``Sec-Fetch-Site``).
+    :param forwarded: another proxy says that it speaks for somebody.
     """
 
-    credential: bytes | None
+    credential: bytes | None = field(repr=False)
     peer: IAddress
     host: bytes
     origin: bytes
+    cross_site: bool
+    forwarded: bool
 
 
 @frozen(kw_only=True)

@@ -36,10 +36,12 @@ class Refusal(Exception):
 
     :param retry_after_seconds: told to the client as ``retry-after``.
     :ivar fields: header lines of the answer, beside those which every refusal has.
+    :cvar advice: what to do, where all of a kind ask for the same.
     """
 
     status: int = 500
     type: ClassVar[str] = "api_error"
+    advice: ClassVar[str] = ""
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
     def __init__(self, message: str, *, status: int | None = None, retry_after_seconds: int | None = None) -> None:
@@ -54,16 +56,17 @@ class Refusal(Exception):
         """
         The JSON body in the shape that the Mistral and OpenAI SDKs can both show.
         """
+        text = f"{self.message} {self.advice}".rstrip()
         return json.dumps(
             {
                 "error": {
-                    "message": self.message,
+                    "message": text,
                     "type": self.type,
                     "param": None,
                     "code": str(self.status),
                 },
-                "message": self.message,
-                "detail": self.message,
+                "message": text,
+                "detail": text,
             }
         ).encode()
 
@@ -166,6 +169,7 @@ class UpstreamError(Refusal):
 
     status = 502
     type = "upstream_error"
+    advice = "Try again; if it stays so, give x-dheera-call-id to whoever runs this dheera."
 
 
 class ConnectFailed(UpstreamError):

@@ -50,7 +50,15 @@ class OpenGate:
                         "open_to_network = true in the configuration to serve everybody without a key."
                     )
                 )
-            if not (_cannot_be_rebound(caller.host) and _is_of_this_machine(caller.origin)):
+            if caller.forwarded:
+                return fail(
+                    NotAllowed(
+                        "No master key is set, so only this machine is served, but this request comes through another "
+                        "proxy. Set DHEERA_AI_MASTER_KEY, or set open_to_network = true in the configuration."
+                    )
+                )
+            ours = _cannot_be_rebound(caller.host) and _is_of_this_machine(caller.origin)
+            if caller.cross_site or not ours:
                 return fail(
                     NotAllowed(
                         "No master key is set, so requests must be addressed to localhost or an IP address, and web "

@@ -157,6 +157,7 @@ def _api_base(value: object) -> str:
         raise Unfit
     try:
         parts = urlsplit(value)
+        (parts.hostname or "").encode("idna")  # as the wire will
         usable = parts.port != 0 and not {".", ".."} & set(parts.path.split("/"))
     except ValueError:
         raise Unfit from None
@@ -166,7 +167,10 @@ def _api_base(value: object) -> str:
     return value
 
 
-_BASE = r"(?i:https?)://[A-Za-z0-9_.:%\[\]-]+(?<!:)(/[A-Za-z0-9._~!$&'()*+,;=:%/-]*)?"
+_BASE = (
+    r"(?i:https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?"
+    r"(/[A-Za-z0-9._~!$&'()*+,;=:%/-]*)?"
+)
 
 
 def _file(value: object) -> Path | None:

@@ -212,7 +212,9 @@ class Front:
         for address in addresses:
             self._announce(f"RUNNING on {address}")
         if self._epilogue:
-            self._announce(self._epilogue.replace("BASE", addresses[0]))
+            path = addresses[0].removeprefix("unix:")
+            base = addresses[0] if path == addresses[0] else f"--unix-socket {path} http://localhost"
+            self._announce(self._epilogue.replace("BASE", base))
 
     async def close(self) -> None:
         """

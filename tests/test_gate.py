@@ -37,9 +37,17 @@ STRANGERS: list[IAddress] = [
 
 
 def caller(
-    peer: IAddress = LOCAL, *, credential: bytes | None = None, host: bytes = b"localhost:4000", origin: bytes = b""
+    peer: IAddress = LOCAL,
+    *,
+    credential: bytes | None = None,
+    host: bytes = b"localhost:4000",
+    origin: bytes = b"",
+    cross_site: bool = False,
+    forwarded: bool = False,
 ) -> Caller:
-    return Caller(credential=credential, peer=peer, host=host, origin=origin)
+    return Caller(
+        credential=credential, peer=peer, host=host, origin=origin, cross_site=cross_site, forwarded=forwarded
+    )
 
 
 class Open(SynchronousTestCase):
@@ -56,6 +64,18 @@ class Open(SynchronousTestCase):
             self.failureResultOf(admitted, NotAllowed)
             return False
         return self.successResultOf(admitted).alias == "anyone"
+
+    def test_cross_site(self) -> None:
+        """
+        What a page of another site makes a browser fetch, an image say, is refused though it has no ``Origin``.
+        """
+        self.assertFalse(self.admits(caller(cross_site=True)))
+
+    def test_forwarded(self) -> None:
+        """
+        A proxy on this machine does not make its clients local.
+        """
+        self.assertFalse(self.admits(caller(forwarded=True)))
 
     def test_credentials(self) -> None:
         """

@@ -9,10 +9,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dheera.boundaries import Caller, Gate
+from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
 from dheera.errors import ClientLeft, Refusal, UpstreamError
-from dheera.proxy.headers import downward, first, interim, offered_credential, upward
+from dheera.proxy.headers import caller, downward, interim, upward
 from dheera.proxy.relay import relay
 from dheera.proxy.target import map_target
 from dheera.proxy.tunnel import tunnel
@@ -62,15 +62,7 @@ class Exchanges:
     async def _exchange(self, request: Request, call_id: bytes) -> None:
         upstream, fields = self._upstream, request.fields
         target = map_target(request.uri, upstream.base)
-        host = first(fields, b"host")
-        await self._gate.admit(
-            Caller(
-                credential=offered_credential(fields),
-                peer=request.client,
-                host=host,
-                origin=first(fields, b"origin"),
-            )
-        )
+        await self._gate.admit(caller(fields, request.client))
         websocket = request.upgrade_to is not None
         response = await upstream.send(
             request.method,
@@ -79,8 +71,7 @@ class Exchanges:
             request.body,
             lambda code, phrase, fields: request.inform(code, phrase, interim(fields)),
         )
-        ours = (b"https://" if request.isSecure() else b"http://") + host if host else b""
-        crossing: Fields = downward(response.fields, upstream.base, ours)
+        crossing: Fields = downward(response.fields, upstream.base)
         crossing.append((CALL_ID, call_id))
         if response.code == SWITCHING_PROTOCOLS:
             crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet.interfaces import IAddress
 from twisted.web.http import datetimeToString
 
+from dheera.boundaries import Caller
 from dheera.proxy.target import Base, map_location
 from dheera.wire.heads import Fields
 
@@ -56,6 +58,7 @@ NOT_SENT_BACK = HOP_BY_HOP | {
 READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 
 _PREFIXES_NOT_SENT_UP = (b"proxy-", b"x-dheera-", b"x-forwarded-")
+_TELLING = frozenset({b"host", b"origin", b"sec-fetch-site", b"forwarded", b"x-forwarded-for"})
 _CODING = re.compile(rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 
 
@@ -69,7 +72,8 @@ def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fie
     named = _named_in_connection(fields)
     crossing: Fields = []
     for line in fields:
-        name = line[0].lower()
+        # Upstreams of the CGI kind read X_API_KEY as X-Api-Key.
+        name = line[0].lower().replace(b"_", b"-")
         if name in NOT_SENT_UP or name in named or name.startswith(_PREFIXES_NOT_SENT_UP):
             continue
         if name == b"accept-encoding":
@@ -82,11 +86,10 @@ def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fie
     return crossing
 
 
-def downward(fields: Fields, base: Base, ours: bytes) -> Fields:
+def downward(fields: Fields, base: Base) -> Fields:
     """
     The header lines that the client gets, in upstream's order and spelling, without ``x-dheera-*`` ones.
 
-    :param ours: scheme and authority by which the client knows us.
     """
     named = _named_in_connection(fields)
     crossing: Fields = []
@@ -96,7 +99,7 @@ def downward(fields: Fields, base: Base, ours: bytes) -> Fields:
         if name in NOT_SENT_BACK or name in named or name.startswith(b"x-dheera-"):
             continue
         if name == b"location":
-            crossing.append((line[0], map_location(line[1], base, ours)))
+            crossing.append((line[0], map_location(line[1], base)))
             continue
         dated = dated or name == b"date"
         crossing.append(line)
@@ -148,11 +151,20 @@ def offered_credential(fields: Fields) -> bytes | None:
     return other
 
 
-def first(fields: Fields, wanted: bytes) -> bytes:
+def caller(fields: Fields, peer: IAddress) -> Caller:
     """
-    The first value of the header *wanted* (lower case), empty if there is none.
+    What a request says of who sends it.
     """
+    told: dict[bytes, bytes] = {}
     for name, value in fields:
-        if name.lower() == wanted:
-            return value
-    return b""
+        lowered = name.lower()
+        if lowered in _TELLING:
+            told.setdefault(lowered, value)
+    return Caller(
+        credential=offered_credential(fields),
+        peer=peer,
+        host=told.get(b"host", b""),
+        origin=told.get(b"origin", b""),
+        cross_site=told.get(b"sec-fetch-site", b"").strip().lower() == b"cross-site",
+        forwarded=b"forwarded" in told or b"x-forwarded-for" in told,
+    )

@@ -73,11 +73,11 @@ def _check(path: bytes) -> None:
         raise BadTarget("The path holds a dot segment (. or ..): write the path that you mean.")
 
 
-def map_location(location: bytes, base: Base, ours: bytes) -> bytes:
+def map_location(location: bytes, base: Base) -> bytes:
     """
     A ``Location`` of upstream's, as our clients must see it: one on upstream's own origin leads to ours, others stay.
 
-    :param ours: scheme and authority by which the client knows us, such as ``http://host:4000``; may be empty.
+    They are led by a path (RFC 9110 §10.2.2): under which name and scheme they know us, they know better than we do.
     """
     absolute, _, fragment = location.partition(b"#")
     if location.startswith(b"//"):
@@ -94,7 +94,7 @@ def map_location(location: bytes, base: Base, ours: bytes) -> bytes:
         base.origin.port,
     ):
         return location
-    rewritten = ours + PREFIX[:-1] + _without(base.prefix, target)
+    rewritten = PREFIX[:-1] + _without(base.prefix, target)
     return rewritten + b"#" + fragment if fragment else rewritten
 
 

@@ -80,7 +80,7 @@ class _End(Protocol):
         if not in_order:
             transport.abortConnection()
             return
-        self.deadline = self._deadlines.now + FAREWELL_SECONDS
+        self.deadline = self._deadlines.after(FAREWELL_SECONDS)
         self._deadlines.watch(self)
         transport.loseConnection()
 

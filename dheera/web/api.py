@@ -27,7 +27,7 @@ class Branch(Resource):
         """
         Anything that was not put here is not there.
         """
-        return Branch()
+        return MISSING
 
     def render(self, _request: Request) -> bytes:
         """
@@ -36,6 +36,17 @@ class Branch(Resource):
         :raises NotFound: always.
         """
         raise NotFound("There is nothing at this path. The Mistral API is below /mistral/.")
+
+
+class _Missing(Branch):
+    """
+    What is not there, however long the path goes on.
+    """
+
+    isLeaf = True
+
+
+MISSING = _Missing()
 
 
 class Page(Branch):
@@ -64,4 +75,5 @@ class Page(Branch):
         request.setHeader(b"Content-Length", b"%d" % len(content))
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             request.setHeader(b"Retry-After", b"1")
-        return content
+            request.setHeader(b"x-dheera-error-source", b"dheera")
+        return b"" if request.method == b"HEAD" else content

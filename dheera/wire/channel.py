@@ -30,7 +30,7 @@ from dheera.wire.deadlines import NEVER
 from dheera.wire.heads import Fields
 from dheera.wire.parser import RequestParser
 from dheera.wire.request import Request, reason_phrase
-from dheera.wire.sending import sender
+from dheera.wire.sending import has_left, sender, unsent
 
 if TYPE_CHECKING:
     from dheera.wire.server import Server
@@ -73,6 +73,7 @@ class Channel(Protocol):
         self._body: RequestBody | None = None
         self._continue = False
         self._paid_for = 0
+        self._unsent = 0
         self._body_full = False
         self._send_blocked = False
         self._paused = False
@@ -243,10 +244,10 @@ class Channel(Protocol):
         if body is None or body.complete or self._send_blocked:
             return
         if self._body_full or body.waiting or (self._continue and not body.received):
-            self._by(NEVER, self._body_too_slow)
+            self._by(0 if self._paused else NEVER, self._look_for_client)
             return
         now, rate = self.site.deadlines.now, self.site.limits.body_bytes_per_second
-        if self._late != self._body_too_slow or self.deadline == NEVER:
+        if self._late != self._body_too_slow:
             self._by(BODY_GRACE_SECONDS, self._body_too_slow)
             self._paid_for = body.received
         else:
@@ -274,6 +275,8 @@ class Channel(Protocol):
                 transport.resumeProducing()
             else:
                 transport.pauseProducing()
+                if self.deadline == NEVER:
+                    self._by(0, self._look_for_client)
 
     # What goes out.
 
@@ -337,6 +340,7 @@ class Channel(Protocol):
         The transport is full.
         """
         self._send_blocked = True
+        self._unsent = unsent(self.transport)
         self._by(self.site.limits.send_seconds, self._send_too_slow)
         if self._producer is not None:
             self._producer.pauseProducing()
@@ -354,7 +358,6 @@ class Channel(Protocol):
             self._body_by()
         if self._producer is not None:
             self._producer.resumeProducing()
-        self._control_reading()
         self._advance()
 
     def stopProducing(self) -> None:
@@ -396,7 +399,6 @@ class Channel(Protocol):
         """
         Answer what cannot be processed, and close. An answer that has begun is cut.
         """
-        self.persistent = False
         request, self._unread = self._request, b""
         if request is not None and request.startedWriting:
             request.cut()
@@ -414,7 +416,6 @@ class Channel(Protocol):
         Close after what is written has left. A client that still sends is heard for a while: closing at once would
         reset the connection, and take the answer away from it.
         """
-        self.flush()
         self._closing = True
         self._unread = b""
         transport: Any = self.transport
@@ -447,7 +448,7 @@ class Channel(Protocol):
         self._abort()
 
     def _by(self, seconds: float, late: Callable[[], None]) -> None:
-        self.deadline = self.site.deadlines.now + seconds
+        self.deadline = self.site.deadlines.after(seconds)
         self._late = late
 
     def deadline_passed(self) -> None:
@@ -466,7 +467,21 @@ class Channel(Protocol):
         self._refuse(MalformedRequest("The request body arrives too slowly.", status=408))
 
     def _send_too_slow(self) -> None:
-        self._abort()
+        left = unsent(self.transport)
+        if left < self._unsent:
+            # The client takes little at a time, but it takes.
+            self._unsent = left
+            self._by(self.site.limits.send_seconds, self._send_too_slow)
+        else:
+            self._abort()
+
+    def _look_for_client(self) -> None:
+        """
+        While we do not read, nobody tells us that the client has left: look, once a second. A close that waits behind
+        unread bytes in the client's own kernel cannot be seen.
+        """
+        if has_left(self.transport):
+            self._abort()
 
     def _abort(self) -> None:
         self.deadline = NEVER

@@ -4,6 +4,8 @@ HTTP/1.1 as a client speaks it: an ``IAgent`` with a pool per origin, streaming 
 
 from __future__ import annotations
 
+import errno
+
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet import defer, error
@@ -18,7 +20,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
-from dheera.errors import AnswerCut, ConnectFailed
+from dheera.errors import AnswerCut, ConnectFailed, Unavailable
 from dheera.wire.connection import Connection
 from dheera.wire.deadlines import Deadlines
 from dheera.wire.limits import ClientLimits
@@ -121,6 +123,8 @@ class Agent:
         except CancelledError:
             raise
         except Exception as reason:
+            if getattr(reason, "osError", None) in (errno.EMFILE, errno.ENFILE):
+                raise Unavailable("No file is left to open here: try again soon.", retry_after_seconds=1) from reason
             raise ConnectFailed(
                 f"Upstream {origin.scheme}://{origin.host}:{origin.port} cannot be reached: {_told(reason)}."
             ) from reason

@@ -5,8 +5,8 @@ One connection to an upstream: requests out, answers in, both streaming, and eve
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
@@ -26,7 +25,7 @@ from dheera.wire.deadlines import NEVER
 from dheera.wire.heads import Fields
 from dheera.wire.outgoing import Origin, Outgoing
 from dheera.wire.response import Response
-from dheera.wire.sending import sender
+from dheera.wire.sending import quiet, sender, unsent
 
 if TYPE_CHECKING:
     from dheera.wire.client import Agent
@@ -58,6 +57,7 @@ class Connection(Protocol):
         self._answered: Deferred[Response] | None = None
         self._response: Response | None = None
         self._sending = False
+        self._unsent = inf
         self._chunked_upload = False
         self._uploaded: Deferred[None] | None = None
         self._reset_parser()
@@ -133,7 +133,7 @@ class Connection(Protocol):
                 whole = (b"%x\r\n%b\r\n" % (len(whole), whole) if whole else b"") + b"0\r\n\r\n"
             self._send(head + whole)
             self._by(self._agent.limits.first_byte_seconds, self._no_first_byte)
-        elif outgoing.body is not None:
+        elif outgoing.body is not None:  # else all of it would be here
             transport.write(head)
             self._upload(outgoing.body)
         return answered
@@ -155,7 +155,8 @@ class Connection(Protocol):
             return
         transport: Any = self.transport
         transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked_upload else piece)
-        self.deadline = self._agent.deadlines.now + self._agent.limits.between_chunks_seconds
+        self._unsent = inf
+        self.deadline = self._agent.deadlines.after(self._agent.limits.between_chunks_seconds)
 
     def _upload_done(self, _: None) -> None:
         if not self._sending:
@@ -246,7 +247,7 @@ class Connection(Protocol):
             return
         if self._head_done:
             if self._sending:  # either way will do
-                self.deadline = self._agent.deadlines.now + self._agent.limits.between_chunks_seconds
+                self.deadline = self._agent.deadlines.after(self._agent.limits.between_chunks_seconds)
             else:
                 self._by(NEVER if self._held else self._agent.limits.between_chunks_seconds, self._silent)
         if self._head_done and self._answered is not None and response is not None:
@@ -467,24 +468,12 @@ class Connection(Protocol):
         Whether nothing, not even the end, has arrived unread: asked just before an idle connection is used again, which
         leaves only what is still on its way to go wrong.
         """
-        transport: Any = self.transport
-        if isinstance(transport, TLSMemoryBIOProtocol):
-            transport = transport.transport
-        handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-        if not isinstance(handle, socket.socket):
-            return True
-        try:
-            handle.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return quiet(self.transport)
 
     # Deadlines.
 
     def _by(self, seconds: float, late: Callable[[], None]) -> None:
-        self.deadline = self._agent.deadlines.now + seconds
+        self.deadline = self._agent.deadlines.after(seconds)
         self._late = late
 
     def deadline_passed(self) -> None:
@@ -501,6 +490,12 @@ class Connection(Protocol):
         self._fail(Failure(TooSlow(f"Upstream did not begin its answer within {seconds:g} seconds.")))
 
     def _upload_stalled(self) -> None:
+        left = unsent(self.transport)
+        if 0 < left < self._unsent:
+            # Upstream takes little at a time, but it takes: less is unsent than at the last look.
+            self._unsent = left
+            self._by(self._agent.limits.between_chunks_seconds, self._upload_stalled)
+            return
         seconds = self._agent.limits.between_chunks_seconds
         self._fail(Failure(TooSlow(f"The request body has not moved for {seconds:g} seconds.")))
 

@@ -37,14 +37,22 @@ class Watched(Protocol):
 
 class Deadlines:
     """
-    Those who are watched, and the seconds since watching began (``now``).
+    Those who are watched, and the ticks since watching began (``now``).
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self.now = 0.0
+        self._clock = clock
+        self._ticked = clock.seconds()
         self._watched: set[Watched] = set()
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = clock
+
+    def after(self, seconds: float) -> float:
+        """
+        The deadline that is *seconds* from now: the first tick that is not earlier, so up to a second later.
+        """
+        return self.now + seconds + (TICK_SECONDS if self._clock.seconds() > self._ticked else 0.0)
 
     def watch(self, one: Watched) -> None:
         """
@@ -52,6 +60,7 @@ class Deadlines:
         """
         self._watched.add(one)
         if not self._ticking.running:
+            self._ticked = self._clock.seconds()
             self._ticking.start(TICK_SECONDS, now=False).addErrback(
                 lambda failure: log.failure("The deadlines have stopped", failure)
             )
@@ -66,6 +75,7 @@ class Deadlines:
 
     def _tick(self) -> None:
         self.now += TICK_SECONDS
+        self._ticked = self._clock.seconds()
         now = self.now
         for one in [one for one in self._watched if one.deadline <= now]:
             try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
 from dheera.wire.body import RequestBody
@@ -68,7 +68,7 @@ class Outgoing:
     origin: Origin
     method: bytes
     target: bytes
-    fields: Sequence[tuple[bytes, bytes]]
+    fields: Sequence[tuple[bytes, bytes]] = field(repr=False)  # the credential is among them
     body: IBodyProducer | None = None
     informed: Callable[[int, bytes, Fields], None] | None = None
 

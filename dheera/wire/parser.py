@@ -5,7 +5,7 @@ pipelines behind a request stays unparsed.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 from httptools import (
     HttpParserCallbackError,
     HttpParserError,
@@ -16,6 +16,7 @@ from httptools import (
 
 from dheera.errors import BodyTooLarge, MalformedRequest
 from dheera.wire.body import RequestBody, too_large
+from dheera.wire.chunks import ChunkCounter
 from dheera.wire.heads import (
     HEAD_END,
     Fields,
@@ -41,7 +42,7 @@ class Head:
     method: bytes
     target: bytes
     version: str
-    fields: Fields
+    fields: Fields = field(repr=False)  # the credential is among them
     framing: Framing
     keep_alive: bool
 
@@ -62,9 +63,11 @@ class RequestParser:
         self._keep_alive = False
         self._body: RequestBody | None = None
         self._left: int | None = None
-        self._tail = b""
+        self._chunks = ChunkCounter()
+        self._pieces: list[bytes] = []
         self._chaff = 0
         self._trailed = False
+        self._ended = False
 
     def head(self, data: bytes) -> tuple[Head | None, bytes]:
         """
@@ -118,45 +121,41 @@ class RequestParser:
             body.end()  # llhttp is through with it already
             return
         self._body, self._left = body, length
-        self._tail, self._chaff, self._trailed = b"", 0, False
+        self._chunks = ChunkCounter()
+        self._chaff, self._trailed, self._ended = 0, False, False
 
     def body(self, data: bytes) -> bytes:
         """
-        Deliver what is here of the body, and its end.
+        Deliver what is here of the body, as one piece, and its end.
         """
-        body, start = self._body, 0
-        while body is not None and self._body is body and start < len(data):
-            if self._left is None:
-                stop = self._chunked_stop(data, start)
-            else:
-                stop = min(start + self._left, len(data))
-                self._left -= stop - start
-            received = body.received
-            self._feed(data[start:stop])
-            # Chunk extensions and trailers count as well: they could go on for ever.
-            self._chaff = self._chaff + stop - start if body.received == received else 0
-            start = stop
-            if self._body is None and not body.complete:
-                raise BodyTooLarge(too_large(self._limits.body_bytes))
-            if self._chaff > self._limits.head_bytes:
-                raise MalformedRequest("The chunk extensions or trailers are too long.")
-        if self._body is not None:
-            self._tail = (self._tail + data[-3:])[-3:]
-        elif self._trailed:
-            # What a trailer says of the connection is not to be heeded (RFC 9110 §6.5.1), but llhttp has heeded it.
-            self._llhttp = HttpRequestParser(self)
-        return data[start:]
-
-    def _chunked_stop(self, data: bytes, start: int) -> int:
-        """
-        How far to feed. A chunked body can only end with an empty line, so nothing that follows one is fed with it.
-        """
-        if start == 0:
-            end = (self._tail + data[:3]).find(HEAD_END)
-            if end >= 0:
-                return end + len(HEAD_END) - len(self._tail)
-        end = data.find(HEAD_END, max(start - 3, 0))
-        return len(data) if end < 0 else end + len(HEAD_END)
+        body = self._body
+        if body is None or not data:
+            return data
+        if self._left is None:
+            stop = self._chunks.end(data)
+        else:
+            stop = min(self._left, len(data))
+            self._left -= stop
+        self._pieces = []
+        self._feed(data[:stop])
+        if self._left is None and self._chunks.done != self._ended:
+            raise MalformedRequest("Where the body ends is not clear (RFC 9112 section 7.1).")
+        piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        # Chunk extensions and trailers count as well: they could go on for ever.
+        self._chaff = 0 if piece else self._chaff + stop
+        if self._chaff > self._limits.head_bytes:
+            raise MalformedRequest("The chunk extensions or trailers are too long.")
+        if body.received + len(piece) > self._limits.body_bytes:
+            raise BodyTooLarge(too_large(self._limits.body_bytes))
+        if piece:
+            body.deliver(piece)
+        if self._ended:
+            self._body = None
+            if self._trailed:
+                # What a trailer says of the connection is not to be heeded (RFC 9110 §6.5.1), but llhttp has heeded it.
+                self._llhttp = HttpRequestParser(self)
+            body.end()
+        return data[stop:]
 
     def _feed(self, data: bytes) -> bool:
         """
@@ -199,20 +198,12 @@ class RequestParser:
 
     def on_body(self, piece: bytes) -> None:
         """
-        A piece of the body. The one that passes the limit is not delivered, nor is anything after it: the end neither.
+        A piece of the body.
         """
-        body = self._body
-        if body is None:
-            return
-        if body.received + len(piece) > self._limits.body_bytes:
-            self._body = None
-        else:
-            body.deliver(piece)
+        self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
         """
         The end of the request.
         """
-        body, self._body = self._body, None
-        if body is not None:
-            body.end()
+        self._ended = True

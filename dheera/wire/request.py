@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from dheera.wire.channel import Channel
     from dheera.wire.parser import Head
 
+TREE_DEPTH = 4
+"""
+How many slashes of a path are taken apart for the resource tree; a leaf that wants more looks at ``uri``.
+"""
+
 _BODILESS = frozenset({204, 304})
 
 
@@ -88,7 +93,7 @@ class Request(server.Request):
         """
         self.site = self.channel.site
         self.prepath: list[bytes] = []
-        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/", TREE_DEPTH)]
         try:
             if self.path == b"*":
                 self.setResponseCode(HTTPStatus.NO_CONTENT)

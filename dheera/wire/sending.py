@@ -1,15 +1,23 @@
 """
-Writing to a socket at once. Twisted keeps what is written until the reactor finds the socket writable, which for the
-small pieces of a stream costs more than the piece: two changes of the epoll set and another round of the loop. Trying
-the socket first took FIGURE (``docs/performance.md``).
+What Twisted's transports do not offer: writing at once, and a look at the socket below.
+
+Twisted keeps what is written until the reactor finds the socket writable, which for the small pieces of a stream costs
+more than the piece: two changes of the epoll set and another round of the loop. So the socket is tried first
+(``docs/performance.md`` has the figures).
 """
 
 from __future__ import annotations
 
+import fcntl
+import select
+import socket
+import struct
+import termios
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.tcp import Connection
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
 def sender(transport: Any) -> Callable[[bytes], None]:
@@ -32,3 +40,57 @@ def sender(transport: Any) -> Callable[[bytes], None]:
         transport.write(data)
 
     return send
+
+
+def _socket_of(transport: Any) -> socket.socket | None:
+    """
+    The socket below *transport*, through TLS; ``None`` in memory.
+    """
+    if isinstance(transport, TLSMemoryBIOProtocol):
+        transport = transport.transport
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    return handle if isinstance(handle, socket.socket) else None
+
+
+def quiet(transport: Any) -> bool:
+    """
+    Whether nothing, not even the end, has arrived unread.
+    """
+    below = _socket_of(transport)
+    if below is None:
+        return True
+    try:
+        below.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def has_left(transport: Any) -> bool:
+    """
+    Whether the peer has closed or reset the connection, which the reactor does not tell while we do not read.
+    """
+    below = _socket_of(transport)
+    if below is None:
+        return False
+    poll = select.poll()
+    poll.register(below, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def unsent(transport: Any) -> int:
+    """
+    How many of the bytes written the peer has not acknowledged yet: in the kernel's hands, or still in Twisted's.
+    """
+    below = _socket_of(transport)
+    tcp: Any = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
+    if below is None or not isinstance(tcp, Connection):
+        return 0
+    held = len(tcp.dataBuffer) - tcp.offset + tcp._tempDataLen  # noqa: SLF001 - as above
+    try:
+        (queued,) = struct.unpack("i", fcntl.ioctl(below, termios.TIOCOUTQ, b"\0\0\0\0"))
+    except OSError:
+        queued = 0  # not a kind of socket that can tell
+    return int(held + queued)

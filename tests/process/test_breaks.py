@@ -5,6 +5,7 @@ back.
 
 from __future__ import annotations
 
+import select
 import signal
 import subprocess
 from collections.abc import Callable
@@ -246,6 +247,41 @@ class DeadlineTests(TestCase):
             self.assertEqual((PARTIAL_FILE, b"data: 1\n\n"), (code, got))
             self.assertTrue(gone.acquire(timeout=PATIENCE_SECONDS))
             daemon.wait_for_log("Upstream was silent")
+
+
+class HeldBackTests(TestCase):
+    """
+    A client that resets its connection while its upload is held back, so that nobody reads from it.
+    """
+
+    def test_left(self) -> None:
+        """
+        Upstream, which takes nothing, is left all the same.
+        """
+        stuck, gone = Semaphore(0), Semaphore(0)
+
+        def script(peer: Peer) -> None:
+            peer.head()
+            stuck.release()
+            eventually(lambda: readable_end(peer), "the connection ends behind what is not read")
+            gone.release()
+
+        with Upstream(script) as upstream, in_front_of(upstream.url) as daemon:
+            with connect(daemon.port) as client:
+                client.send(b"POST /mistral/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
+                client.pour(99999999, 1.0)
+                self.assertTrue(stuck.acquire(timeout=PATIENCE_SECONDS))
+                client.reset()
+            self.assertTrue(gone.acquire(timeout=PATIENCE_SECONDS))
+
+
+def readable_end(peer: Peer) -> bool:
+    """
+    Whether the other end has closed, seen without reading.
+    """
+    poll = select.poll()
+    poll.register(peer.socket, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 class LeavingTests(TestCase):

@@ -5,6 +5,7 @@ Limits, small ones from a file, and clients that pass them: each is told or ende
 from __future__ import annotations
 
 from contextlib import ExitStack
+from time import sleep
 from unittest import TestCase
 
 from tests.process.daemon import ANY_PORT, Daemon, alive, eventually, in_front_of
@@ -135,6 +136,24 @@ class SlowTests(TestCase):
             client.send(request("GET", "/mistral/v1/x"))
             eventually(lambda: hung_up(client), "the connection is closed")
             self.assertTrue(alive(daemon.url))
+
+    def test_reading_slowly(self) -> None:
+        """
+        A client that takes little at a time gets all of its answer, however much longer that takes than the limit.
+        """
+        size = 6 << 20
+        with (
+            Upstream(always(answer(bytes(size)))) as upstream,
+            in_front_of(upstream.url, settings="[limits]\nsend_seconds = 1.0\n") as daemon,
+            connect(daemon.port, receive_bytes=4096) as client,
+        ):
+            client.send(request("GET", "/mistral/v1/x"))
+            client.head()
+            taken = 0
+            while taken < size:
+                client.exactly(min(size // 40, size - taken))
+                taken += min(size // 40, size - taken)
+                sleep(0.15)
 
 
 def hung_up(client: Peer) -> bool:

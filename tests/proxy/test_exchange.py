@@ -145,13 +145,9 @@ class Passing(Exchanging):
 
     def test_location(self) -> None:
         """
-        A redirect within upstream leads to us, by the name and scheme that the client used.
+        A redirect within upstream leads to us, by whatever name and scheme the client knows us.
         """
-        for host, ours in [(b"localhost:4000", b"http://localhost:4000"), (b"127.0.0.1", b"http://127.0.0.1")]:
-            client = self.post(None, (b"Host", host))
-            self.upstream.send(b"HTTP/1.1 307 Go\r\nLocation: http://10.0.0.9:8000/v1/x\r\nContent-Length: 0\r\n\r\n")
-            self.assertEqual([ours + b"/mistral/v1/x"], read_answer(client.received).values(b"location"))
-        client = self.house.send(b"GET /mistral/v1/x HTTP/1.0\r\n\r\n")
+        client = self.post()
         self.upstream.send(b"HTTP/1.1 307 Go\r\nLocation: http://10.0.0.9:8000/v1/x\r\nContent-Length: 0\r\n\r\n")
         self.assertEqual([b"/mistral/v1/x"], read_answer(client.received).values(b"location"))
 

@@ -158,7 +158,12 @@ class Line(StringTransport):
     def unregisterProducer(self) -> None:
         self.producer = None
 
+    def loseConnection(self) -> None:
+        assert self.producer is None, "a producer that is paused would hold it open"
+        self.disconnecting = True
+
     def loseWriteConnection(self) -> None:  # noqa: N802 - Twisted's name
+        assert self.producer is None, "a producer that is paused would hold it open"
         self.write_closed = True
 
     def readConnectionLost(self, _reason: Failure) -> None:

@@ -454,6 +454,18 @@ class TestPipeline(SynchronousTestCase):
             answers += taken.count(b"HTTP/1.1 200")
         self.assertEqual((100, "open"), (answers, line.state))
 
+    def test_reading_late_what_came_at_once(self) -> None:
+        """
+        The same if all its requests came in one packet: each is taken when there is room again.
+        """
+        stand = Stand(lambda _: b"a" * 1000)
+        line = stand.connect(room=500)
+        line.send(NEXT * 3)
+        for number in range(1, 4):
+            self.assertEqual(number, len(stand.place.requests))
+            line.take()
+        self.assertEqual("open", line.state)
+
     def test_refused_behind(self) -> None:
         """
         A request that is refused takes nothing away from those before it.
@@ -539,9 +551,11 @@ class TestBodies(SynchronousTestCase):
         taker.take()
         self.line.send(b"a" * 1000)
         self.stand.request.finish()
-        self.line.send(NEXT)
-        self.assertEqual(2, len(self.stand.place.requests))
         self.assertTrue(self.line.reading)
+        taker = self.begin()
+        taker.take()
+        self.line.send(b"a" * 500, b"a" * 500)
+        self.successResultOf(taker.done)
 
     def test_unwanted(self) -> None:
         """
@@ -619,16 +633,17 @@ class TestBodies(SynchronousTestCase):
         self.stand.request.write(b"begun")
         self.line.send(b"x\r\n")
         self.assertEqual("closed", self.line.state)
+        self.assertEqual(b"", self.line.too_late)
         self.assertTrue(self.line.take().endswith(b"\r\n\r\n5\r\nbegun\r\n"))
 
     def test_broken_after_the_answer(self) -> None:
         """
-        An answer that is given to the first piece of a body stays the only one, though the rest of that piece is wrong.
+        An answer that is given to the first piece of a body stays the only one, though the next piece is wrong.
         """
         taker = self.begin(b"Transfer-Encoding: chunked\r\n")
         taker.full_at, taker.when_full = 5, self.stand.request.finish
         taker.take()
-        self.line.send(b"5\r\nhello\r\nx\r\n" + NEXT)
+        self.line.send(b"5\r\nhello\r\n", b"x\r\n" + NEXT)
         self.assertEqual(200, self.line.answer().status)
         self.assertEqual((b"", "half-closed"), (self.line.too_late, self.line.state))
 
@@ -686,6 +701,16 @@ class TestBodies(SynchronousTestCase):
         self.stand.wait(2)
         self.assertEqual("reset", self.line.state)
         self.assertEqual(1, len(self.stand.place.requests))
+
+    def test_early_answer_unwanted(self) -> None:
+        """
+        Also a body that nobody wanted is heard then.
+        """
+        self.begin(b"Content-Length: 90000\r\n")
+        self.line.send(*[b"a" * 1000] * 80)
+        self.assertFalse(self.line.reading)
+        self.stand.request.finish()
+        self.assertEqual(("half-closed", 0), (self.line.state, self.line.unheard))
 
     def test_early_answer_to_a_slow_reader(self) -> None:
         """
@@ -890,6 +915,43 @@ class TestDeadlines(SynchronousTestCase):
         self.stand.wait(1000)
         self.assertEqual("open", self.line.state)
 
+    def test_answer_to_a_body(self) -> None:
+        """
+        Also behind a body, however it came.
+        """
+        self.line.send(POST + b"Content-Length: 2\r\n\r\n")
+        _Taker(self.stand.request).take()
+        self.line.send(b"a", b"b")
+        self.stand.wait(1000)
+        self.assertEqual("open", self.line.state)
+
+    def test_answer_taken_late(self) -> None:
+        """
+        Also when it has begun, and the client has taken what there is.
+        """
+        self.line = self.stand.connect(room=1000)
+        self.line.send(NEXT)
+        self.stand.request.write(b"a" * 2000)
+        self.stand.wait(200)
+        self.line.take()
+        self.stand.wait(1000)
+        self.assertEqual("open", self.line.state)
+
+    def test_idle_after_an_answer_taken_late(self) -> None:
+        """
+        A client that takes the end of its answer late may be idle from then on, as long as others.
+        """
+        self.line = self.stand.connect(room=1000)
+        self.line.send(NEXT)
+        self.stand.request.write(b"a" * 2000)
+        self.stand.request.finish()
+        self.stand.wait(200)
+        self.line.take()
+        self.stand.wait(74)
+        self.assertEqual("open", self.line.state)
+        self.stand.wait(1)
+        self.assertEqual("closed", self.line.state)
+
     def test_slow_body(self) -> None:
         """
         A body that drips ends.
@@ -940,6 +1002,22 @@ class TestDeadlines(SynchronousTestCase):
         self.stand.wait(19)
         self.assertEqual("open", self.line.state)
         self.stand.wait(1)
+        self.assertEqual(408, self.line.answer().status)
+
+    def test_haste_before_a_pause(self) -> None:
+        """
+        What came before the consumer was full buys no time after it.
+        """
+        self.line.send(POST + b"Content-Length: 100000\r\n\r\n")
+        taker = _Taker(self.stand.request)
+        taker.take()
+        self.line.send(b"a" * 50_000)
+        taker.body.pauseProducing()
+        self.stand.wait(100)
+        taker.body.resumeProducing()
+        self.stand.wait(15)
+        self.line.send(b"a")
+        self.stand.wait(6)
         self.assertEqual(408, self.line.answer().status)
 
     def test_slow_body_after_the_answer_began(self) -> None:
@@ -1107,6 +1185,7 @@ class TestTunnel(SynchronousTestCase):
         self.stand.request.upgrade([(b"Sec-WebSocket-Accept", b"x")], self.end)
         [answer] = self.line.answers()
         self.assertEqual((101, b"x"), (answer.status, answer.field(b"sec-websocket-accept")))
+        self.assertEqual((self.line, None), (self.end.transport, self.line.producer))
         self.line.send(b"late")
         self.stand.wait(10_000)
         self.assertEqual(b"early " + NEXT + b"late", self.end.received)

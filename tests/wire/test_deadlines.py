@@ -50,6 +50,20 @@ class TestDeadlines(SynchronousTestCase):
         self.clock.pump([1] * 10)
         self.assertEqual(2, thing.passed)
 
+    def test_never_early(self) -> None:
+        """
+        A deadline set between two ticks is not early: it passes with the first tick that is not.
+        """
+        thing = Thing(NEVER)
+        self.deadlines.watch(thing)
+        self.assertEqual(3.0, self.deadlines.after(3.0))
+        self.clock.pump([1, 0.3])
+        thing.deadline = self.deadlines.after(3.0)
+        self.clock.pump([0.7, 1, 1])
+        self.assertEqual(0, thing.passed)
+        self.clock.advance(1)
+        self.assertEqual(1, thing.passed)
+
     def test_clock_that_jumps(self) -> None:
         """
         However long the program stood still, one tick is one second: nobody is ended for what was our fault.

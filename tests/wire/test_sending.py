@@ -13,7 +13,7 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.wire.sending import sender
+from dheera.wire.sending import has_left, quiet, sender, unsent
 
 
 class Loop:
@@ -162,3 +162,47 @@ class Sending(SynchronousTestCase):
         self.assertEqual(b"abc", transport.value())
         self.transport.TLS = True
         self.assertEqual(self.transport.write, sender(self.transport))
+
+
+class Below(Sending):
+    """
+    A look at the socket below.
+    """
+
+    def test_quiet(self) -> None:
+        """
+        Neither bytes nor an end have arrived; either is seen without being taken.
+        """
+        self.assertTrue(quiet(self.transport))
+        self.theirs.send(b"x")
+        self.assertFalse(quiet(self.transport))
+        self.assertEqual(b"x", self.transport.socket.recv(2))
+        self.theirs.close()
+        self.assertFalse(quiet(self.transport))
+
+    def test_left(self) -> None:
+        """
+        The peer's leaving is seen behind bytes that nobody has read.
+        """
+        self.theirs.send(b"unread")
+        self.assertFalse(has_left(self.transport))
+        self.theirs.close()
+        self.assertTrue(has_left(self.transport))
+
+    def test_unsent(self) -> None:
+        """
+        What the peer has not taken is counted, in the kernel and in Twisted.
+        """
+        self.assertEqual(0, unsent(self.transport))
+        self.send(b"a" * (8 << 20))
+        before = unsent(self.transport)
+        self.assertGreater(before, 7 << 20)
+        self.received()
+        self.assertLess(unsent(self.transport), before)
+
+    def test_in_memory(self) -> None:
+        """
+        Where there is no socket, nothing has come, nobody has left, nothing is unsent.
+        """
+        memory = StringTransport()
+        self.assertEqual((True, False, 0), (quiet(memory), has_left(memory), unsent(memory)))
