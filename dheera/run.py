@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import signal
@@ -72,6 +73,7 @@ class Run:
     async def _started(self) -> None:
         try:
             await self._service.startService()
+            settle_heap()
         except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told and the process ends
             if self._stopping:
                 return  # interrupted, which is no failure
@@ -137,6 +139,16 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # some systems promise "unlimited" and refuse it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def settle_heap() -> None:
+    """
+    Take what was made at start out of the garbage collector's rounds, and let it make fewer: an exchange leaves no
+    cycles behind, so there is little to find, and looking took six parts in a hundred of the processor's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def endpoint_problems(reactor: object, endpoints: Sequence[str]) -> list[str]:

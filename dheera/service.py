@@ -33,7 +33,7 @@ from dheera.lifecycle import InOrder, Room
 from dheera.proxy.exchange import CALL_ID, Exchanges
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
-from dheera.run import endpoint_problems, raise_file_limit, start_problem
+from dheera.run import endpoint_problems, raise_file_limit, settle_heap, start_problem
 from dheera.web.api import Branch
 from dheera.web.root import make_root
 from dheera.wire.certificate import ReloadingCertificate
@@ -69,7 +69,7 @@ def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOr
     gate = make_gate(config.master_key, open_to_network=config.listen.open_to_network)
     agent = Agent(reactor, config.client_limits, _trust(config))
     key = Secret("demo") if config.demo else config.mistral.api_key
-    upstream = Upstream(reactor, agent, parse_base(config.mistral.api_base), key)
+    upstream = Upstream(agent, parse_base(config.mistral.api_base), key)
     exchanges = Exchanges(gate, upstream)
     site = Server(reactor, Branch(), config.server_limits, _stamp)
     site.resource = make_root(exchanges, lambda: site.draining)
@@ -309,7 +309,7 @@ class _Daemon(Service):
         started it, and exits 1.
         """
         Service.startService(self)
-        self._rooms.startService().addErrback(self._give_up)
+        self._rooms.startService().addCallbacks(lambda _: settle_heap(), self._give_up)
         if self._failure is not None:
             self._failure.raiseException()
 

@@ -112,9 +112,7 @@ class House:
             self.script if resource is None else Server(self.network, resource, server_limits or ServerLimits())
         )
         self.agent = Agent(self.network, client_limits or ClientLimits())
-        self.upstream = Upstream(
-            self.network, self.agent, parse_base(base), None if api_key is None else Secret(api_key)
-        )
+        self.upstream = Upstream(self.agent, parse_base(base), None if api_key is None else Secret(api_key))
         self.exchanges = Exchanges(
             make_gate(None if master_key is None else Secret(master_key), open_to_network=open_to_network),
             self.upstream,

@@ -73,20 +73,28 @@ class Envelopes(SynchronousTestCase):
         """
         for kind in refusals():
             refusal = made(kind)
+            text = f"{refusal.message} {kind.advice}".strip()
             self.assertEqual(
                 {
                     "error": {
-                        "message": refusal.message,
+                        "message": text,
                         "type": kind.type,
                         "param": None,
                         "code": str(kind.status),
                     },
-                    "message": refusal.message,
-                    "detail": refusal.message,
+                    "message": text,
+                    "detail": text,
                 },
                 json.loads(refusal.envelope()),
             )
             self.assertEqual(refusal.message, str(refusal))
+
+    def test_advice(self) -> None:
+        """
+        What goes wrong behind us says what to do as well.
+        """
+        for kind in refusals():
+            self.assertEqual(issubclass(kind, UpstreamError), "Try again" in kind.advice)
 
     def test_answer(self) -> None:
         """

@@ -1,24 +1,14 @@
 """
-The Mistral API, as an exchange calls it: treq above ``wire.client``, without cookies, redirects or decoding.
-
-treq rebuilds URLs, adds ``Accept-Encoding``, decodes gzip and keeps cookies, each in a layer around the agent. What
-must go up as it was written travels through those layers in a ``Parcel``, which the innermost agent opens.
+The Mistral API, as an exchange calls it: treq's client above ``wire.client``, with one verb more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from http.cookiejar import Cookie, CookieJar
-from typing import Any, cast
+from collections.abc import Callable
 
-from attrs import frozen
-from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import Deferred
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IBodyProducer
 
 from dheera.errors import Unavailable
 from dheera.keys import Secret
@@ -29,99 +19,26 @@ from dheera.wire.outgoing import Outgoing
 from dheera.wire.response import Response
 
 
-@implementer(IBodyProducer)
-@frozen(eq=False)
-class Parcel:
+class Client(HTTPClient):
     """
-    A request that is to be sent as it is. It poses as a body, which is what treq hands on untouched; it is never
-    asked to produce.
-    """
+    treq's client, which can also send a request as it is.
 
-    outgoing: Outgoing
-    length: int = 0
-
-    def startProducing(self, _consumer: object) -> Deferred[None]:
-        """
-        Not asked for.
-        """
-        raise NotImplementedError
-
-    def pauseProducing(self) -> None:
-        """
-        Not asked for.
-        """
-
-    def resumeProducing(self) -> None:
-        """
-        Not asked for.
-        """
-
-    def stopProducing(self) -> None:
-        """
-        Not asked for.
-        """
-
-
-@implementer(IAgent)
-@frozen(eq=False)
-class Verbatim:
-    """
-    The agent below treq that opens parcels.
+    treq's own verbs rebuild the URL, add ``Accept-Encoding``, decode gzip and keep cookies, each in a layer around the
+    agent. A request that is passed on must meet none of that, and walking through the layers with nothing to do took 32
+    of the 87 microseconds that an exchange took in memory.
     """
 
-    agent: Agent
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent)
+        self._wire = agent
 
-    def request(
-        self,
-        _method: bytes,
-        _uri: bytes,
-        _headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,  # noqa: N803 - Twisted's name
-    ) -> Deferred[IResponse]:
+    def verbatim(self, outgoing: Outgoing) -> Deferred[Response]:
         """
-        Send the parcel's content.
+        Send *outgoing*; no cookie is added or kept, no redirect followed, nothing decoded.
+
+        :return: fires with the head of the answer; fails with an ``UpstreamError``. Cancel it to close its connection.
         """
-        answered = self.agent.send(cast("Parcel", bodyProducer).outgoing)
-        return answered.addCallback(_veiled)
-
-
-def _veiled(response: Response) -> IResponse:
-    response.veil()
-    return response
-
-
-class NoCookies(IndexableCookieJar):
-    """
-    A jar that keeps nothing and gives nothing: one tenant's cookies must not reach another.
-    """
-
-    def __iter__(self) -> Iterator[Cookie]:
-        """
-        There are none.
-        """
-        return iter(())
-
-    def add_cookie_header(self, request: Any) -> None:
-        """
-        Add none.
-        """
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """
-        Keep none.
-        """
-
-
-class _Elsewhere(EncodedURL):
-    """
-    A URL for treq, which wants one; the parcel knows better. It gives its text without being rebuilt for each request.
-    """
-
-    def to_uri(self) -> EncodedURL:
-        return self
-
-    def to_text(self, with_password: bool = False) -> str:  # noqa: ARG002, FBT001, FBT002 - hyperlink's signature
-        return "http://upstream/"
+        return self._wire.send(outgoing)
 
 
 class Upstream:
@@ -131,14 +48,11 @@ class Upstream:
     :param api_key: the real key; without one nothing is sent.
     """
 
-    def __init__(self, reactor: Any, agent: Agent, base: Base, api_key: Secret | None) -> None:
+    def __init__(self, agent: Agent, base: Base, api_key: Secret | None) -> None:
         self.base = base
-        self._reactor = reactor
         self._agent = agent
+        self._client = Client(agent)
         self._authorization = None if api_key is None else b"Bearer " + api_key.reveal().encode("ascii")
-        self._jar: CookieJar = NoCookies()
-        self._client = HTTPClient(Verbatim(agent), cookiejar=NoCookies())
-        self._url = _Elsewhere()
 
     def authorization(self) -> bytes:
         """
@@ -150,34 +64,24 @@ class Upstream:
             raise Unavailable("No upstream key is configured here: set MISTRAL_API_KEY and start dheera again.")
         return self._authorization
 
-    async def send(
+    def send(
         self,
         method: bytes,
         target: bytes,
         fields: Fields,
         body: IBodyProducer | None,
         informed: Callable[[int, bytes, Fields], None],
-    ) -> Response:
+    ) -> Deferred[Response]:
         """
-        Send one request; cancelling closes its connection.
+        Send one request.
 
         :param informed: told of interim answers.
-        :return: the head of the answer, its body to come.
-        :raises UpstreamError: there is no usable answer.
+        :return: fires with the head of the answer, its body to come; fails with an ``UpstreamError``. Cancel it to
+            close its connection.
         """
-        outgoing = Outgoing(
-            origin=self.base.origin, method=method, target=target, fields=fields, body=body, informed=informed
+        return self._client.verbatim(
+            Outgoing(origin=self.base.origin, method=method, target=target, fields=fields, body=body, informed=informed)
         )
-        answer = await self._client.request(
-            "POST",
-            self._url,
-            data=Parcel(outgoing),
-            cookies=self._jar,
-            allow_redirects=False,
-            unbuffered=True,
-            reactor=self._reactor,
-        )
-        return cast("Response", answer.original)
 
     def close(self) -> None:
         """

@@ -82,13 +82,6 @@ class Response:
                 self._headers.addRawHeader(name, value)
         return self._headers
 
-    def veil(self) -> None:
-        """
-        Show no ``headers`` from now on, so that layers which act on them (decoders, cookie jars) find nothing to do.
-        ``fields`` still tells all.
-        """
-        self._headers = Headers()
-
     def setPreviousResponse(self, response: IResponse) -> None:
         """
         Remember the answer before this one; we never follow redirects, callers above may.

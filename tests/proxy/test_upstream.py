@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.errors import Unavailable
-from dheera.proxy.upstream import NoCookies, Parcel, Upstream
-from dheera.wire.outgoing import Outgoing
+from dheera.proxy.upstream import Client, Upstream
 from tests.house import UPSTREAM_KEY, House, read_answer, request
 from tests.proxy.strategies import free_lines, paths, queries
 from tests.strategies import bodies
-from tests.wire.caller import OK, ORIGIN
+from tests.wire.caller import OK
 
 HOST = b"Host: 10.0.0.9:8000\r\n"
 AUTHORIZATION = b"Authorization: Bearer " + UPSTREAM_KEY.encode() + b"\r\n"
@@ -140,29 +139,22 @@ class Sent(SynchronousTestCase):
         self.assertEqual("reset", house.script.last.ended)
 
 
-class Parts(SynchronousTestCase):
+class Verbs(SynchronousTestCase):
     """
-    What treq is given in place of the real thing.
+    treq's client with one verb more.
     """
 
-    def test_parcel(self) -> None:
+    def test_treq(self) -> None:
         """
-        A parcel poses as a body, and is never asked for one.
+        The verbs of treq work above our agent too: they are for calls of our own.
         """
-        parcel = Parcel(Outgoing(origin=ORIGIN, method=b"GET", target=b"/", fields=[]))
-        parcel.pauseProducing()
-        parcel.resumeProducing()
-        parcel.stopProducing()
-        self.assertRaises(NotImplementedError, parcel.startProducing, object())
-
-    def test_jar(self) -> None:
-        """
-        The jar is empty and stays so.
-        """
-        jar, nothing = NoCookies(), object()
-        jar.extract_cookies(nothing, nothing)
-        jar.add_cookie_header(nothing)
-        self.assertEqual([], list(jar))
+        house = House()
+        network: Any = house.network
+        answered = Client(house.agent).get("http://10.0.0.9:8000/v1/models?a=b", reactor=network)
+        house.network.settle()
+        self.assertTrue(house.script.last.received.startswith(b"GET /v1/models?a=b HTTP/1.1\r\n" + HOST))
+        house.script.last.send(OK + b"Content-Length: 5\r\n\r\nhello")
+        self.assertEqual("hello", self.successResultOf(self.successResultOf(answered).text()))
 
     def test_secret(self) -> None:
         """
