@@ -58,6 +58,7 @@ class Connection(Protocol):
         self._response: Response | None = None
         self._sending = False
         self._unsent = inf
+        self._kept = -1.0
         self._chunked_upload = False
         self._uploaded: Deferred[None] | None = None
         self._reset_parser()
@@ -406,6 +407,7 @@ class Connection(Protocol):
             if self._trailed or (outgoing is not None and outgoing.method == b"HEAD"):
                 self._reset_parser()  # llhttp waits for a body, or has heeded what a trailer says (RFC 9110 §6.5.1)
             self._by(self._agent.limits.pool_idle_seconds, self._idle_too_long)
+            self._kept = self._agent.deadlines.now
             self._agent.keep(self)
         else:
             self.abort()
@@ -466,9 +468,10 @@ class Connection(Protocol):
     def usable(self) -> bool:
         """
         Whether nothing, not even the end, has arrived unread: asked just before an idle connection is used again, which
-        leaves only what is still on its way to go wrong.
+        leaves only what is still on its way to go wrong. One that was used within this tick is not asked: the reactor
+        has read from it just now.
         """
-        return quiet(self.transport)
+        return self._kept == self._agent.deadlines.now or quiet(self.transport)
 
     # Deadlines.
 

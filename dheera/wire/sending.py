@@ -32,10 +32,13 @@ def sender(transport: Any) -> Callable[[bytes], None]:
         if transport.connected and not (
             transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting  # noqa: SLF001 - see above
         ):
-            sent = transport.writeSomeData(data)
-            if sent.__class__ is int and sent > 0:
-                if sent == len(data):
-                    return
+            try:
+                sent = transport.socket.send(data)
+            except OSError:
+                sent = 0  # full, or broken: Twisted will find out
+            if sent == len(data):
+                return
+            if sent:
                 data = data[sent:]
         transport.write(data)
 

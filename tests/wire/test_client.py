@@ -122,7 +122,7 @@ class Pool(SynchronousTestCase):
 
     def test_unread_end(self) -> None:
         """
-        Of a socket it is asked, before it is used again, whether its end is here unread.
+        Of a socket that was idle for a second it is asked, before it is used again, whether its end is here unread.
         """
         for last_words, used in [(b"", False), (b"HTTP/1.1 408 Late\r\n\r\n", False), (None, True)]:
             self.caller = Caller()
@@ -137,6 +137,7 @@ class Pool(SynchronousTestCase):
             if last_words is not None:
                 theirs.sendall(last_words)
                 theirs.close()
+            self.caller.network.turn(1)
             self.exchange()
             self.assertEqual(1 if used else 2, len(self.caller.script.connections))
 
@@ -149,6 +150,7 @@ class Pool(SynchronousTestCase):
         closed = socket.socket()
         closed.close()
         transport.getHandle = lambda: closed
+        self.caller.network.turn(1)
         self.exchange()
         self.assertEqual(2, len(self.caller.script.connections))
 
