@@ -29,22 +29,23 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-NOT_SENT_UP = HOP_BY_HOP | {
-    # whom we answer to, and how much comes, is ours to say
-    b"host",
-    b"content-length",
-    b"expect",
-    b"http2-settings",
-    # credentials
-    b"authorization",
-    b"x-api-key",
-    b"api-key",
-    b"cookie",
-    # who asks, and by which way
-    b"forwarded",
-    b"via",
-    b"x-real-ip",
-}
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"cookie"})
+
+NOT_SENT_UP = (
+    HOP_BY_HOP
+    | CREDENTIALS
+    | {
+        # whom we answer to, and how much comes, is ours to say
+        b"host",
+        b"content-length",
+        b"expect",
+        b"http2-settings",
+        # who asks, and by which way
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+    }
+)
 
 NOT_SENT_BACK = HOP_BY_HOP | {
     b"proxy-authenticate",
@@ -72,10 +73,11 @@ def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fie
     named = _named_in_connection(fields)
     crossing: Fields = []
     for line in fields:
-        # Upstreams of the CGI kind read X_API_KEY as X-Api-Key.
-        name = line[0].lower().replace(b"_", b"-")
+        name = line[0].lower()
         if name in NOT_SENT_UP or name in named or name.startswith(_PREFIXES_NOT_SENT_UP):
             continue
+        if b"_" in name and name.replace(b"_", b"-") in CREDENTIALS:
+            continue  # upstreams of the CGI kind read X_API_KEY as X-Api-Key
         if name == b"accept-encoding":
             crossing.append((line[0], _readable(line[1])))
         else:
