@@ -4,6 +4,7 @@ The agent: whom it connects to, which connections it keeps, what it sends twice,
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from OpenSSL import SSL
 from service_identity import CertificateError
 from treq import content
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
@@ -26,7 +28,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dheera.errors import AnswerCut, ConnectFailed
+from dheera.errors import AnswerCut, ConnectFailed, Unavailable
 from dheera.wire.body import RequestBody
 from dheera.wire.client import IDEMPOTENT, Agent
 from dheera.wire.limits import ClientLimits
@@ -612,3 +614,24 @@ class TLS(TestCase):
             await deferLater(self.reactor, 0.01, lambda: None)
         self.assertEqual((b"part", False), (body.received, body.whole))
         await self.leave()
+
+
+class OutOfFiles(SynchronousTestCase):
+    """
+    No file is left to open here.
+    """
+
+    def test_ours(self) -> None:
+        """
+        That is our own trouble, not upstream's: 503, and when to try again.
+        """
+
+        class Exhausted:
+            def connect(self, _factory: object) -> Deferred[Any]:
+                return fail(ConnectBindError(errno.EMFILE, "Too many open files"))
+
+        caller = Caller()
+        exhausted: Any = Exhausted()
+        caller.agent._endpoints[ORIGIN] = exhausted
+        refusal = self.failureResultOf(caller.send(), Unavailable).value
+        self.assertEqual((503, ((b"Retry-After", b"1"),)), (refusal.status, refusal.fields))
