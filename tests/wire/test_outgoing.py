@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from dheera.wire.limits import ServerLimits
 from dheera.wire.outgoing import Origin, Outgoing, split
+from dheera.wire.parser import RequestParser
 from tests.strategies import names, targets, values
 from tests.wire.caller import ORIGIN, Upload, whole
 
@@ -109,3 +111,20 @@ class Heads(SynchronousTestCase):
         for body, content in [(None, b""), (whole(b"abc"), b"abc"), (Upload(3), None)]:
             outgoing = Outgoing(origin=ORIGIN, method=b"POST", target=b"/", fields=[], body=body)
             self.assertEqual(content, outgoing.whole_body())
+
+
+class Hidden(SynchronousTestCase):
+    """
+    What must not be shown.
+    """
+
+    def test_credential(self) -> None:
+        """
+        Neither a request on its way out nor one that came in shows its header lines, which hold the credential.
+        """
+        fields = [(b"Authorization", b"Bearer sk-canary")]
+        outgoing = Outgoing(origin=split(b"http://a/")[0], method=b"GET", target=b"/", fields=fields)
+        self.assertNotIn("canary", repr(outgoing))
+        head, _ = RequestParser(ServerLimits()).head(b"GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: sk-canary\r\n\r\n")
+        self.assertIsNotNone(head)
+        self.assertNotIn("canary", repr(head))
