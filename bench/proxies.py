@@ -8,6 +8,7 @@ A further proxy is a further class with `name`, `version`, `missing` and `plan`,
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import platform
 import re
@@ -15,14 +16,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from bench.certificates import authority_and_server
 from bench.load import Place
@@ -30,6 +33,7 @@ from bench.programs import NotStarted, Program, program
 from bench.upstream import CREDENTIAL
 
 CLIENT_CREDENTIAL = "Bearer sk-of-the-client"
+_MASTER_KEY = "sk-of-the-operator-of-this-bench"
 _START_SECONDS = 30.0
 
 
@@ -37,11 +41,14 @@ _START_SECONDS = 30.0
 class Plan:
     """
     What to run for a proxy, and where it then serves.
+
+    :param setup: done as soon as it listens, before the first completion is asked for; raises ``OSError`` until then.
     """
 
     arguments: Sequence[str]
     place: Place
     environment: Mapping[str, str] = field(factory=dict)
+    setup: Callable[[], None] = lambda: None
 
 
 class Proxy(Protocol):
@@ -102,6 +109,36 @@ class Dheera:
                 credential=CLIENT_CREDENTIAL,
             ),
         )
+
+
+class DheeraWithKeys(Dheera):
+    """
+    The same with a virtual key, in SQLite: looked up once, then at hand.
+    """
+
+    name = "dheera+keys"
+
+    def plan(self, upstream: Place, *, port: int, scratch: Path) -> Plan:
+        """A master key, a database of its own, and the client's key made before the first call."""
+        plan = super().plan(upstream, port=port, scratch=scratch)
+        environment = {
+            **plan.environment,
+            "DHEERA_AI_MASTER_KEY": _MASTER_KEY,
+            "DHEERA_AI_STATE_DIR": tempfile.mkdtemp(dir=scratch),
+        }
+        return evolve(plan, environment=environment, setup=lambda: _make_key(port))
+
+
+def _make_key(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        body = json.dumps({"key": CLIENT_CREDENTIAL.removeprefix("Bearer ")})
+        connection.request("POST", "/key/generate", body, {"Authorization": f"Bearer {_MASTER_KEY}"})
+        response = connection.getresponse()
+        if response.status != HTTPStatus.OK:
+            raise NotStarted(f"the key could not be made: {response.read()!r}")
+    finally:
+        connection.close()
 
 
 _NGINX = """\
@@ -210,7 +247,7 @@ def _nginx() -> str:
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
-PROXIES: Sequence[Proxy] = (Dheera(), Nginx())
+PROXIES: Sequence[Proxy] = (Dheera(), DheeraWithKeys(), Nginx())
 
 
 @contextmanager
@@ -250,18 +287,22 @@ def proxy_on(core: int, scratch: Path, proxy: Proxy, upstream: Place) -> Iterato
         log=scratch / f"{proxy.name}.log",
         environment=plan.environment,
     ) as running:
-        _await_completion(proxy.name, plan.place, running)
+        _await_completion(proxy.name, plan, running)
         yield plan.place, running
 
 
-def _await_completion(name: str, place: Place, running: Program) -> None:
+def _await_completion(name: str, plan: Plan, running: Program) -> None:
     deadline = time.monotonic() + _START_SECONDS
     answer = "no connection"
+    setup: Callable[[], None] | None = plan.setup
     while time.monotonic() < deadline:
         if running.ended():
             raise NotStarted(f"{name} ended at its start:\n{running.said()}")
         try:
-            answer = _completion(place)
+            if setup is not None:
+                setup()
+                setup = None
+            answer = _completion(plan.place)
         except (OSError, http.client.HTTPException) as problem:
             answer = repr(problem)
         if answer.startswith("200"):

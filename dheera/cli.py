@@ -1,5 +1,5 @@
 """
-The command line: ``dheera_ai`` serves, ``dheera_ai check`` says whether it would.
+The command line: ``dheera_ai`` serves, ``dheera_ai check`` says whether it would, ``dheera_ai keys`` manages keys.
 
 Nothing is configured here; that is `dheera.config`. The reactor comes in when the serving begins.
 """
@@ -15,6 +15,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from dheera import __version__, logs
+from dheera.commands.keys import keys
 from dheera.config import Config, ConfigurationError, load
 from dheera.run import Run, announce, endpoint_problems, raise_file_limit
 
@@ -61,8 +62,10 @@ Try it without a key:
   dheera_ai --demo
 Serve:
   export MISTRAL_API_KEY=...         the real key, sent to Mistral alone
-  export DHEERA_AI_MASTER_KEY=...    the key that clients send
+  export DHEERA_AI_MASTER_KEY=...    the key that makes keys
   dheera_ai
+Make a key for a developer, in another terminal:
+  dheera_ai keys create --alias ada
 Elsewhere:
   dheera_ai --host 127.0.0.1 --port 8080
   dheera_ai --listen tls:/etc/dheera/tls:443 --listen unix:/run/dheera.sock
@@ -71,9 +74,11 @@ Elsewhere:
 Environment (a variable that is set to the empty string is not set):
   MISTRAL_API_KEY         the real key
   MISTRAL_API_BASE        where requests go    [default: https://api.mistral.ai]
-  DHEERA_AI_MASTER_KEY    the key that clients send; without one any key passes,
-                          but only from this machine
-  DATABASE_URL            where keys and the ledger will be kept: not used yet
+  DHEERA_AI_MASTER_KEY    the key that may do everything, and makes the others;
+                          without one any key passes, but only from this machine
+  DATABASE_URL            where keys are kept: postgresql://... or sqlite:///path
+                          [default: a file in the state directory]
+  DHEERA_AI_STATE_DIR     the state directory  [default: ~/.local/state/dheera]
   DHEERA_AI_CONFIG        as --config
   DHEERA_AI_HOST          as --host
   DHEERA_AI_PORT          as --port
@@ -101,6 +106,9 @@ def dheera_ai(context: click.Context, /, **given: Any) -> None:
     context.obj = given
 
 
+dheera_ai.add_command(keys)
+
+
 @dheera_ai.command()
 @_configuration_options
 @click.pass_context
@@ -114,16 +122,30 @@ def check(context: click.Context, /, **given: Any) -> None:
     config = _configuration({name: value or context.obj[name] for name, value in given.items()})
     # systemd hands its sockets to the service, not to whoever checks its file.
     _require_endpoints([each for each in config.listen.endpoints if not each.startswith("systemd:")])
-    click.echo(description(config))
+    click.echo(description(config, _place_of_keys(config)))
 
 
-def description(config: Config) -> str:
+def _place_of_keys(config: Config) -> str:
+    from twisted.internet import reactor
+
+    from dheera.stores import make_store, place_of  # noqa: PLC0415 - --help does without databases
+
+    if config.master_key is None:
+        return ""
+    try:
+        make_store(reactor, config, os.environ)
+        return place_of(config, os.environ)
+    except ConfigurationError as error:
+        raise _Refused(error.problems) from None
+
+
+def description(config: Config, place_of_keys: str) -> str:
     """
     What would be served, where, and to whom, in a sentence or two without a secret.
     """
     upstream = "the built-in demo" if config.demo else config.mistral.api_base
     if config.master_key is not None:
-        mode = "with a master key"
+        mode = f"with a master key, and virtual keys in {place_of_keys}"
     elif config.listen.open_to_network:
         mode = "in open mode, to the whole network (no master key; open_to_network is true)"
     else:
@@ -183,4 +205,8 @@ def serve(config: Config) -> None:
     _require_endpoints(config.listen.endpoints)
     raise_file_limit()
     logs.begin(config.log_format, sys.stderr)
-    sys.exit(Run(reactor, build(reactor, config, announce)).to_the_end())
+    try:
+        rooms = build(reactor, config, announce)
+    except ConfigurationError as error:
+        raise _Refused(error.problems) from None
+    sys.exit(Run(reactor, rooms).to_the_end())

@@ -74,6 +74,46 @@ class Mistral:
 
 
 @frozen(kw_only=True)
+class KeySettings:
+    """
+    How virtual keys are checked and managed.
+
+    :param sensitive_routes: whether virtual keys may call the endpoints that hand out other credentials.
+    :param strict_fields: management calls with fields that are not known are refused, and name them.
+    :param cached: how many keys are kept at hand.
+    :param away_seconds: how long keys that are at hand go on working while the database is away.
+    :param inspected_bytes: largest body that is read for the model that it names; only for keys that have a model list.
+    :param inspected_together_bytes: of all such bodies together, as long as they are here.
+    :param wrong_keys: how many unknown keys one address may send before it is slowed down.
+    """
+
+    sensitive_routes: Literal["refuse", "allow"] = field(default="refuse", metadata={"kind": kinds.SENSITIVE})
+    strict_fields: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
+    cached: int = field(default=10_000, metadata={"kind": kinds.COUNT})
+    away_seconds: float = field(default=3600.0, metadata={"kind": kinds.SECONDS})
+    inspected_bytes: int = field(default=32 * 1024 * 1024, metadata={"kind": kinds.COUNT})
+    inspected_together_bytes: int = field(default=256 * 1024 * 1024, metadata={"kind": kinds.COUNT})
+    wrong_keys: int = field(default=20, metadata={"kind": kinds.COUNT})
+
+
+@frozen(kw_only=True)
+class Storage:
+    """
+    Where dheera keeps what it must not forget.
+
+    :param url: ``postgresql://...`` or ``sqlite:///path``; ``None`` is an SQLite file in the state directory.
+    :param state_dir: where dheera keeps what is its own; ``None`` leaves it to `state_directory`.
+    :param connections: open at once to PostgreSQL, besides the one that listens.
+    :param patience_seconds: how long an answer of the database is waited for.
+    """
+
+    url: Secret | None = field(default=None, metadata={"kind": kinds.DATABASE})
+    state_dir: Path | None = field(default=None, metadata={"kind": kinds.DIRECTORY})
+    connections: int = field(default=8, metadata={"kind": kinds.COUNT})
+    patience_seconds: float = field(default=5.0, metadata={"kind": kinds.SECONDS})
+
+
+@frozen(kw_only=True)
 class Config:
     """
     Everything that an operator can set. The nested values are the tables of the TOML file.
@@ -87,9 +127,10 @@ class Config:
     demo: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
     drain_seconds: float = field(default=30.0, metadata={"kind": kinds.SECONDS})
     master_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
-    database_url: Secret | None = field(default=None, metadata={"kind": kinds.DATABASE})
     listen: Listen = field(factory=Listen)
     mistral: Mistral = field(factory=Mistral)
+    keys: KeySettings = field(factory=KeySettings)
+    store: Storage = field(factory=Storage)
     server_limits: ServerLimits = field(factory=ServerLimits)
     client_limits: ClientLimits = field(factory=ClientLimits)
 
@@ -101,6 +142,8 @@ Place = tuple[str, str]
 TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "listen": ("listen", Listen),
     "mistral": ("mistral", Mistral),
+    "keys": ("keys", KeySettings),
+    "store": ("store", Storage),
     "limits": ("server_limits", ServerLimits),
     "upstream_limits": ("client_limits", ClientLimits),
 }
@@ -109,7 +152,8 @@ ENVIRONMENT: Mapping[str, Place] = {
     "MISTRAL_API_KEY": ("mistral", "api_key"),
     "MISTRAL_API_BASE": ("mistral", "api_base"),
     "DHEERA_AI_MASTER_KEY": ("", "master_key"),
-    "DATABASE_URL": ("", "database_url"),
+    "DATABASE_URL": ("store", "url"),
+    "DHEERA_AI_STATE_DIR": ("store", "state_dir"),
     "DHEERA_AI_HOST": ("listen", "host"),
     "DHEERA_AI_PORT": ("listen", "port"),
 }
@@ -155,6 +199,25 @@ def load(path: Path | None, environment: Mapping[str, str], command_line: Mappin
     if problems:
         raise ConfigurationError(problems)
     return _config({place: each.value for place, each in said.items()})
+
+
+def state_directory(config: Config, environment: Mapping[str, str]) -> Path:
+    """
+    Where dheera keeps what is its own: as configured, else the first directory that systemd gives
+    (``STATE_DIRECTORY``), else ``~/.local/state/dheera``, where the XDG base directory specification has it.
+
+    :raises ConfigurationError: there is no such place.
+    """
+    if config.store.state_dir is not None:
+        return config.store.state_dir
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    try:
+        home = Path.home()
+    except RuntimeError:
+        problem = "this user has no home directory, so there is no place for keys: set DHEERA_AI_STATE_DIR"
+        raise ConfigurationError([problem]) from None
+    return home / ".local" / "state" / "dheera"
 
 
 @frozen

@@ -6,18 +6,30 @@ Everything that can go wrong between a client and its answer, as a tree.
     Refusal                        we answer, not upstream
     ├── MalformedRequest     400   not HTTP as RFC 9112 has it (or 408, 414, 417, 431, 501, 505)
     ├── BadTarget            400   a path that could mean two things
+    ├── BadRequest           400   HTTP, but not what is asked for here
     ├── NotAuthenticated     401   no credential, or not one of ours
+    │   ├── UnknownKey       401   a key that nobody has issued, or that was deleted
+    │   ├── ExpiredKey       401   a key whose time is over
+    │   └── BlockedKey       401   a key, or its team, that was blocked
     ├── NotAllowed           403   known, but not for you
+    │   └── ModelNotAllowed  403   not with this model
     ├── NotFound             404   nothing here
     ├── MethodNotAllowed     405   there is something, but not for this method
     ├── BodyTooLarge         413   more than the limit
-    └── Unavailable          503   not now: too many connections, draining, no upstream key
-        UpstreamError        502   upstream gave no usable answer
+    ├── Invalid              422   JSON, but not of the shape that is asked for here
+    ├── TooManyRequests      429   slow down
+    ├── Unavailable          503   not now: too many connections, draining, no upstream key
+    │   └── StoreAway        503   the database does not answer
+    └── UpstreamError        502   upstream gave no usable answer
         ├── ConnectFailed    502   it cannot be reached, or its certificate is not trusted
         ├── BadAnswer        502   what it sent is not HTTP
         ├── AnswerCut        502   it broke off
         └── TooSlow          504   it was not heard in time
     ClientLeft                     nobody is there to be answered
+    Outdated                       somebody else has changed it meanwhile: look again
+    Taken                          another one has this name
+    CannotStart                    the operator is told why, in a sentence
+    └── NewerSchema                the database is that of a newer dheera
 
 A message says what to do and never holds a key, a prompt or a header value. Each class carries its
 HTTP ``status`` and the ``type`` that clients find in the JSON envelope.
@@ -34,6 +46,7 @@ class Refusal(Exception):
     """
     The request is answered by dheera itself, with ``status`` and a JSON envelope.
 
+    :param param: what in the request it is about, for the envelope.
     :param retry_after_seconds: told to the client as ``retry-after``.
     :ivar fields: header lines of the answer, beside those which every refusal has.
     :cvar advice: what to do, where all of a kind ask for the same.
@@ -44,9 +57,17 @@ class Refusal(Exception):
     advice: ClassVar[str] = ""
     fields: tuple[tuple[bytes, bytes], ...] = ()
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        param: str | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.param = param
         if status is not None:
             self.status = status
         if retry_after_seconds is not None:
@@ -62,13 +83,19 @@ class Refusal(Exception):
                 "error": {
                     "message": text,
                     "type": self.type,
-                    "param": None,
+                    "param": self.param,
                     "code": str(self.status),
                 },
                 "message": text,
-                "detail": text,
+                "detail": self.detail() or text,
             }
         ).encode()
+
+    def detail(self) -> object:
+        """
+        What is said under ``detail`` in place of the message; ``None`` for nothing.
+        """
+        return None
 
     def answer(self) -> tuple[list[tuple[bytes, bytes]], bytes]:
         """
@@ -101,23 +128,74 @@ class BadTarget(Refusal):
     type = "invalid_request_error"
 
 
+class BadRequest(Refusal):
+    """
+    HTTP, and perhaps JSON, but not what is asked for here.
+    """
+
+    status = 400
+    type = "bad_request_error"
+
+
 class NotAuthenticated(Refusal):
     """
     There is no credential, or it is not one that this dheera knows.
     """
 
     status = 401
-    type = "authentication_error"
+    type = "auth_error"
     fields = ((b"WWW-Authenticate", b"Bearer"),)  # RFC 9110 §15.5.2
+
+
+class UnknownKey(NotAuthenticated):
+    """
+    Nobody has issued this key, or it was deleted.
+    """
+
+    type = "token_not_found_in_db"
+
+    def __init__(self) -> None:
+        super().__init__("This API key is not known here. Ask whoever runs this dheera for one.", param="key")
+
+
+class ExpiredKey(NotAuthenticated):
+    """
+    The key's time is over.
+
+    :param name: the key as it may be shown.
+    """
+
+    type = "expired_key"
+
+    def __init__(self, name: str) -> None:
+        super().__init__("This API key has expired. Ask whoever runs this dheera for a new one.", param=name)
+
+
+class BlockedKey(NotAuthenticated):
+    """
+    The key, or the team it belongs to, was blocked.
+    """
 
 
 class NotAllowed(Refusal):
     """
-    This peer may not do this here.
+    This peer, or this key, may not do this here.
     """
 
     status = 403
-    type = "permission_error"
+    type = "auth_error"
+
+
+class ModelNotAllowed(NotAllowed):
+    """
+    The key, its team or its user may not use this model.
+
+    :param whose: whose list it is not on: ``key``, ``team``, ``user``.
+    """
+
+    def __init__(self, message: str, *, whose: str) -> None:
+        super().__init__(message, param="model")
+        self.type = f"{whose}_model_access_denied"  # type: ignore[misc]  # the one type that depends on a fact
 
 
 class NotFound(Refusal):
@@ -153,6 +231,36 @@ class BodyTooLarge(Refusal):
     type = "request_too_large"
 
 
+class Invalid(Refusal):
+    """
+    The body or query is not of the shape that is asked for here.
+
+    :param faults: each with the place (``["body", "max_budget"]``), a sentence, and a word for the sort of fault.
+    """
+
+    status = 422
+    type = "invalid_request_error"
+
+    def __init__(self, faults: Sequence[tuple[Sequence[str | int], str, str]]) -> None:
+        super().__init__("; ".join(f"{'.'.join(str(each) for each in place)}: {text}" for place, text, _ in faults))
+        self.faults = faults
+
+    def detail(self) -> object:
+        """
+        The faults in the shape that FastAPI made common.
+        """
+        return [{"loc": list(place), "msg": text, "type": sort} for place, text, sort in self.faults]
+
+
+class TooManyRequests(Refusal):
+    """
+    Slow down.
+    """
+
+    status = 429
+    type = "rate_limit_error"
+
+
 class Unavailable(Refusal):
     """
     Not now: too many connections, draining, or no upstream key.
@@ -160,6 +268,17 @@ class Unavailable(Refusal):
 
     status = 503
     type = "service_unavailable"
+
+
+class StoreAway(Unavailable):
+    """
+    The database does not answer. What it would have said is not known; what it was told may not have happened.
+    """
+
+    type = "no_db_connection"
+
+    def __init__(self) -> None:
+        super().__init__("The database is not answering. Try again in a moment.", retry_after_seconds=1)
 
 
 class UpstreamError(Refusal):
@@ -209,3 +328,40 @@ class ClientLeft(Exception):
     """
     The client closed its connection before it had sent, or been sent, everything.
     """
+
+
+class Outdated(Exception):
+    """
+    What was to be written is based on a version that somebody else has changed meanwhile. Nothing was written: look
+    again, and decide again.
+    """
+
+
+class Taken(Exception):
+    """
+    Another one has this name. Nothing was written.
+
+    :param field: which: ``id``, ``alias`` or ``digest``.
+    """
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"another one has this {field}")
+        self.field = field
+
+
+class CannotStart(Exception):
+    """
+    A room cannot be opened, for a reason that is the operator's to mend: the message says which, without a secret.
+    """
+
+
+class NewerSchema(CannotStart):
+    """
+    The database was set up by a newer dheera, which this one does not understand.
+    """
+
+    def __init__(self, *, found: int, known: int) -> None:
+        super().__init__(
+            f"the database has schema version {found}, and this dheera knows none above {known}: "
+            "run the newer dheera that made it, or name another database"
+        )

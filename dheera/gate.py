@@ -1,166 +1,255 @@
 """
-Who are you, and may you? Without a master key the gate is open, but to this machine alone; with one, it opens to that
-key alone.
+Who are you, and may you? With a master key the gate opens to that key, and to the virtual keys that the store knows.
 """
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-from ipaddress import IPv4Address as IPv4
-from ipaddress import IPv6Address as IPv6
-from ipaddress import ip_address
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hmac import compare_digest
+from math import inf
+from time import time
 
-from attrs import define
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from attrs import define, field
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IReactorTime
 
-from dheera.boundaries import Admission, Caller, Gate
-from dheera.errors import NotAllowed, NotAuthenticated
-from dheera.keys import Secret
+from dheera.attempts import Attempts, place_of
+from dheera.boundaries import Admission, Bearer, Caller, Gate, Grant, Store
+from dheera.config import KeySettings
+from dheera.entities import Key, Team
+from dheera.errors import (
+    BadRequest,
+    BlockedKey,
+    ExpiredKey,
+    NotAllowed,
+    NotAuthenticated,
+    Refusal,
+    StoreAway,
+    UnknownKey,
+)
+from dheera.keyring import Keyring
+from dheera.keys import Digest, Secret, digest
+from dheera.models import Models
+from dheera.routes import Routes, canonical_path, is_sensitive
 
-_APPLICATION = re.compile(rb"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*)(?::[0-9]*)?")
-_LOCALHOST = IPv4("127.0.0.1")
+MASTER_REMEMBERED_SECONDS = 3600.0
+MASTER_RENEWED_SECONDS = 60.0
+MASTER_PLACES = 1000
+"""
+From how many addresses the master key is known to come, and for how long: there, it needs no look into the store, and
+wrong keys of others behind the same address do not slow it down.
+"""
 
 
 @define(eq=False)
-class OpenGate:
+class _Pass:
     """
-    No master key: any credential, or none, is accepted.
+    What is made of a grant once, for many requests.
 
-    A browser on this machine is a danger here: any page that it shows may send requests to this port. So a page of
-    another origin is refused, and so is a name that only looks local (DNS rebinding).
-
-    :param to_network: whether peers that are not on this machine are served as well.
+    :param blocked: why it opens nothing.
+    :param expires: seconds since the epoch, as `ends`.
+    :param ends: when the text that was offered is no key any more, because another one has taken its place.
     """
 
-    to_network: bool
+    bearer: Bearer
+    admission: Admission
+    blocked: str | None = None
+    expires: float = inf
+    ends: float = inf
 
-    def admit(self, caller: Caller) -> Deferred[Admission]:
+
+MASTER = _Pass(Bearer(alias="master", is_master=True), Admission(alias="master"))
+
+
+@define(eq=False)
+class KeyGate:
+    """
+    Opens to the master key, and to virtual keys as far as each may go.
+
+    :param clock: seconds since the epoch.
+    :param sensitive_allowed: virtual keys may call the endpoints that hand out other credentials.
+    """
+
+    _reactor: IReactorTime
+    _master_key: Secret
+    _keyring: Keyring[_Pass]
+    _attempts: Attempts
+    _clock: Callable[[], float]
+    _sensitive_allowed: bool
+    _master: Digest = field(init=False)
+    _master_seen_at: OrderedDict[str, float] = field(factory=OrderedDict)
+
+    def __attrs_post_init__(self) -> None:
+        self._master = digest(self._master_key.reveal().encode())
+
+    def identify(self, caller: Caller) -> Deferred[Bearer]:
         """
-        Let anybody on this machine in.
+        Find out whose key it is that *caller* offers.
         """
-        if not self.to_network:
-            if not is_local(caller.peer):
-                return fail(
-                    NotAllowed(
-                        "No master key is set, so only this machine is served. Set DHEERA_AI_MASTER_KEY, or set "
-                        "open_to_network = true in the configuration to serve everybody without a key."
-                    )
-                )
-            if caller.forwarded:
-                return fail(
-                    NotAllowed(
-                        "No master key is set, so only this machine is served, but this request comes through another "
-                        "proxy. Set DHEERA_AI_MASTER_KEY, or set open_to_network = true in the configuration."
-                    )
-                )
-            ours = _cannot_be_rebound(caller.host) and _is_of_this_machine(caller.origin)
-            if caller.cross_site or not ours:
-                return fail(
-                    NotAllowed(
-                        "No master key is set, so requests must be addressed to localhost or an IP address, and web "
-                        "pages from elsewhere may not send any. Set DHEERA_AI_MASTER_KEY to lift this."
-                    )
-                )
-        return succeed(Admission(alias="anyone"))
+        try:
+            known = self._known(caller)
+        except Refusal as refusal:
+            return fail(refusal)
+        if known is not None:
+            return succeed(known.bearer)
+        return Deferred.fromCoroutine(self._find(caller)).addCallback(lambda found: found.bearer)
+
+    def admit(self, caller: Caller, method: bytes, target: bytes) -> Deferred[Admission]:
+        """
+        Let the bearer of a key go where the key leads.
+        """
+        try:
+            known = self._known(caller)
+            if known is not None:
+                return succeed(self._let_through(known, method, target))
+        except Refusal as refusal:
+            return fail(refusal)
+        return Deferred.fromCoroutine(self._find(caller)).addCallback(self._let_through, method, target)
 
     def describe(self) -> str:
         """
         The mode in words.
         """
-        if self.to_network:
-            return "Open to the network: no master key is set, and anybody who reaches this port is served."
-        return "Open to this machine only: no master key is set. Set DHEERA_AI_MASTER_KEY to serve others."
+        return "A key is needed: the master key, or a virtual key made with it."
 
-
-@define(eq=False)
-class MasterKeyGate:
-    """
-    The master key opens; nothing else does.
-    """
-
-    master_key: Secret
-
-    def admit(self, caller: Caller) -> Deferred[Admission]:
+    def _known(self, caller: Caller) -> _Pass | None:
         """
-        Let the bearer of the master key in.
+        What *caller* offers, if it was seen before and still is good.
         """
-        if caller.credential is None:
-            return fail(NotAuthenticated("No API key was sent. Send one as: Authorization: Bearer KEY"))
-        if not self.master_key.matches(caller.credential):
-            return fail(NotAuthenticated("This API key is not known here. Ask whoever runs this dheera for one."))
-        return succeed(Admission(alias="master"))
+        credential = caller.credential
+        if caller.ambiguous:
+            raise BadRequest("Two different API keys were sent. Send one, as: Authorization: Bearer KEY")
+        if credential is None:
+            raise NotAuthenticated("No api key passed in. Send one as: Authorization: Bearer KEY")
+        if not credential:
+            raise NotAuthenticated("Malformed API Key. Send it as: Authorization: Bearer KEY")
+        offered = digest(credential)
+        if compare_digest(offered, self._master):
+            return MASTER if self._comes_often(caller) else None
+        found = self._keyring.held(offered)
+        if found is not None:
+            self._require_good(found)
+        return found
 
-    def describe(self) -> str:
-        """
-        The mode in words.
-        """
-        return "A key is needed: the master key is accepted, all else is refused."
-
-
-def is_local(peer: IAddress) -> bool:
-    """
-    Whether *peer* is on this machine: the loopback interface, or a Unix socket.
-    """
-    if isinstance(peer, UNIXAddress):
+    def _comes_often(self, caller: Caller) -> bool:
+        seconds = self._clock() - self._master_seen_at.get(place_of(caller.peer), 0.0)
+        if seconds > MASTER_REMEMBERED_SECONDS:
+            return False
+        if seconds > MASTER_RENEWED_SECONDS:
+            self._remember_master(caller)
         return True
-    return isinstance(peer, (IPv4Address, IPv6Address)) and _is_loopback(peer.host)
+
+    async def _find(self, caller: Caller) -> _Pass:
+        offered = digest(caller.credential or b"")
+        if self._keyring.knows(offered):
+            # It opened something, and that may have changed; whoever has it is not guessing.
+            return self._good(await self._keyring.look_up(offered))
+        lane = await self._attempts.enter(caller.peer)
+        wrong = False
+        try:
+            return await self._look_up(offered, caller)
+        except NotAuthenticated as refusal:
+            wrong = not isinstance(refusal, BlockedKey | ExpiredKey)
+            raise
+        finally:
+            lane.leave(wrong=wrong)
+
+    async def _look_up(self, offered: Digest, caller: Caller) -> _Pass:
+        is_master = compare_digest(offered, self._master)
+        # Right and wrong keys take the same way: the master key is looked for in the store as well.
+        try:
+            found = await self._keyring.look_up(offered)
+        except StoreAway:
+            if not is_master:
+                raise
+        if is_master:
+            self._remember_master(caller)
+            return MASTER
+        if found is None and not (caller.credential or b"").startswith(b"sk-"):
+            raise NotAuthenticated("This is no API key of ours: they begin with sk-. Ask whoever runs dheera for one.")
+        return self._good(found)
+
+    def _good(self, found: _Pass | None) -> _Pass:
+        if found is None:
+            raise UnknownKey
+        self._require_good(found)
+        return found
+
+    def _remember_master(self, caller: Caller) -> None:
+        place = place_of(caller.peer)
+        self._master_seen_at[place] = self._clock()
+        self._master_seen_at.move_to_end(place)
+        if len(self._master_seen_at) > MASTER_PLACES:
+            self._master_seen_at.popitem(last=False)
+
+    def _require_good(self, found: _Pass) -> None:
+        if found.ends <= self._clock():
+            raise UnknownKey
+        if found.blocked is not None:
+            raise BlockedKey(found.blocked)
+        if found.expires <= self._clock():
+            raise ExpiredKey(found.bearer.key.name if found.bearer.key else "")
+
+    def _let_through(self, found: _Pass, method: bytes, target: bytes) -> Admission:
+        if found is MASTER:
+            return found.admission
+        path = canonical_path(target)
+        routes = found.bearer.routes
+        verb = method.decode("ascii")
+        if is_sensitive(path):
+            if not (self._sensitive_allowed and routes.permits(verb, path)) and not routes.names(verb, path):
+                raise NotAllowed(
+                    "This endpoint hands out other credentials, or a way round this gateway, so virtual keys may not "
+                    "call it. Whoever runs this dheera can name it in the key's allowed_routes."
+                )
+        elif not routes.permits(verb, path):
+            raise NotAllowed("This API key may not call this endpoint: it is not among its allowed_routes.")
+        return found.admission
 
 
-@lru_cache(maxsize=256)
-def _is_loopback(host: str) -> bool:
-    address = ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
-@lru_cache(maxsize=256)
-def _cannot_be_rebound(host: bytes) -> bool:
+def make_key_gate(
+    reactor: IReactorTime,
+    store: Store,
+    master_key: Secret,
+    keys: KeySettings,
+    clock: Callable[[], float] = time,
+) -> KeyGate:
     """
-    Whether a ``Host`` is an IP address or localhost, which no stranger's DNS can be behind. An absent one tells nothing
-    against the caller.
+    The gate that knows the keys of *store*, which has not been opened yet.
     """
-    return not host or _address(host) is not None
+    keyring = Keyring(
+        reactor, store, lambda: datetime.fromtimestamp(clock(), UTC), _made_of, keys.cached, keys.away_seconds
+    )
+    attempts = Attempts(reactor, keys.wrong_keys)
+    return KeyGate(reactor, master_key, keyring, attempts, clock, keys.sensitive_routes == "allow")
 
 
-@lru_cache(maxsize=256)
-def _is_of_this_machine(origin: bytes) -> bool:
-    """
-    Whether an ``Origin`` is a page that this machine serves, or an installed application (``vscode-file://...``). One
-    at any other address is a stranger's. Only browsers send one.
-    """
-    if not origin or _APPLICATION.match(origin):
-        return True
-    address = _address(origin)
-    return address is not None and (address.is_unspecified or _is_loopback(str(address)))
+def _made_of(grant: Grant) -> _Pass:
+    # What nobody needs later is let go: there may be many keys, and much in each.
+    key = structs.replace(grant.key, metadata={}, rest={})
+    alias = key.name if key.alias in (None, MASTER.bearer.alias) else key.alias  # nobody passes for the master key
+    models = Models.of(key, grant.team, grant.user)
+    return _Pass(
+        Bearer(alias=alias, key=key, routes=Routes.of(key.allowed_routes), models=models),
+        Admission(alias=alias, key=key, models=models if models.restricts else None),
+        _blocked(key, grant.team),
+        key.expires_at.timestamp() if key.expires_at else inf,
+        grant.until.timestamp() if grant.until else inf,
+    )
 
 
-def _address(authority: bytes) -> IPv4 | IPv6 | None:
-    """
-    The IP address that an authority, or a URL without a path, names; ``None`` if it is the name of another host than
-    localhost.
-    """
-    match = _AUTHORITY.fullmatch(authority.decode("latin-1").strip().lower())
-    if match is None:
-        return None
-    name = match[1].strip("[]").rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return _LOCALHOST
-    try:
-        return ip_address(name)
-    except ValueError:
-        return None
+def _blocked(key: Key, team: Team | None) -> str | None:
+    if key.blocked:
+        return "Key is blocked. Ask whoever runs this dheera to unblock it."
+    if team is not None and team.blocked:
+        return "The team of this key is blocked. Ask whoever runs this dheera to unblock it."
+    if team is None and key.team_id is not None:
+        # It may have been blocked, or bound to models: nobody knows.
+        return "The team of this key does not exist. Ask whoever runs this dheera to make it, or another key."
+    return None
 
 
-def make_gate(master_key: Secret | None, *, open_to_network: bool) -> Gate:
-    """
-    The gate that fits: with a master key it is closed to all else.
-    """
-    return OpenGate(to_network=open_to_network) if master_key is None else MasterKeyGate(master_key)
-
-
-_open: type[Gate] = OpenGate
-_master: type[Gate] = MasterKeyGate
+_: type[Gate] = KeyGate

@@ -1,14 +1,39 @@
 """
-Secrets and what may be said of them. Virtual keys will live here.
+Secrets and what may be said of them; how virtual keys are made, and what is kept of them.
 
 Imports no Twisted and does no I/O.
 """
 
 from __future__ import annotations
 
-import hmac
+import secrets
+from hashlib import sha256
+from typing import NewType
 
 from attrs import field, frozen
+
+PREFIX = "sk-"
+SHORTEST = 16
+"""
+Characters of a key that a user supplies, the prefix included.
+"""
+LONGEST = 256
+DIGEST_PATTERN = "[0-9a-f]{64}"
+ID_PATTERN = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""
+Of a key that is kept; it names the key without opening anything.
+"""
+KEYS_AT_ONCE = 500
+"""
+How many keys one call of the management API is about, at most.
+"""
+_RANDOM_BYTES = 24  # 192 bits; 32 characters
+
+Digest = NewType("Digest", str)
+"""
+SHA-256 of a key in lower-case hexadecimal, as LiteLLM keeps it, so that its keys can be imported. A key has enough
+random bits that neither salt nor slowness would add to it.
+"""
 
 
 @frozen(repr=False, eq=False)
@@ -28,8 +53,23 @@ class Secret:
         """
         return self._text
 
-    def matches(self, offered: bytes) -> bool:
-        """
-        Whether *offered* is this secret, in a time that tells nothing about how much of it is right.
-        """
-        return hmac.compare_digest(self._text.encode(), offered)
+
+def mint() -> str:
+    """
+    A new virtual key that nobody can guess.
+    """
+    return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def digest(key: bytes) -> Digest:
+    """
+    What is kept, and looked up, of a key.
+    """
+    return Digest(sha256(key).hexdigest())
+
+
+def masked(key: str) -> str:
+    """
+    A key as it may be shown: ``sk-...`` and its last four characters.
+    """
+    return f"sk-...{key[-4:]}" if len(key) >= SHORTEST else "sk-..."

@@ -184,6 +184,19 @@ def _file(value: object) -> Path | None:
         raise Unfit(f"{shown(value)}, which cannot be read ({error.strerror})") from None
 
 
+def _directory(value: object) -> Path | None:
+    # It is made when it is needed, so it need not be there.
+    if value == "":
+        return None
+    path = Path(_matching(r"[^\x00]+")(value))
+    try:
+        if path.exists() and not path.is_dir():
+            raise Unfit(f"{shown(value)}, which is no directory")
+    except OSError as error:
+        raise Unfit(f"{shown(value)}, which cannot be looked at ({error.strerror})") from None
+    return path.absolute()
+
+
 def _authorities(value: object) -> Path | None:
     path = _file(value)
     if path is not None:
@@ -214,9 +227,15 @@ ENDPOINTS = Kind(
     _endpoints,
 )
 API_BASE = Kind("an http or https URL with a host, without user, query and fragment", _api_base)
+DIRECTORY = Kind("the name of a directory", _directory, names_file=True)
 FILE = Kind("the name of a PEM file", _file, names_file=True)
 AUTHORITIES = Kind("a PEM file of certificate authorities", _authorities, names_file=True)
+SENSITIVE = Kind('"refuse" or "allow"', _matching("refuse|allow"))
 LOG_FORMAT = Kind('"text" or "json"', _matching("text|json"))
 # It is sent, and compared, as part of a header line.
 KEY = Kind("visible ASCII characters without a space", _secret(r"[!-~]+"), hidden=True)
-DATABASE = Kind("a URL such as postgresql://host/name", _secret(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+"), hidden=True)
+DATABASE = Kind(
+    "postgresql://user:password@host/name or sqlite:///path/of/file",
+    _secret(r"(?i:postgres(ql)?://[!-~]+|sqlite:///[^\x00-\x1f\x7f]+)"),
+    hidden=True,
+)

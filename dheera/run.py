@@ -21,6 +21,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
+from dheera.errors import CannotStart
 from dheera.kinds import shown
 
 log = Logger()
@@ -78,7 +79,7 @@ class Run:
             if self._stopping:
                 return  # interrupted, which is no failure
             self._exit_code = 1
-            if not isinstance(_cause(error), CannotListenError | OSError):
+            if not isinstance(_cause(error), CannotStart | CannotListenError | OSError):
                 log.failure("Starting failed")
             click.echo(f"dheera_ai: {start_problem(error)}", err=True)
             with contextlib.suppress(ReactorNotRunning):
@@ -103,6 +104,8 @@ def start_problem(error: BaseException) -> str:
     Why the daemon cannot start, for an operator.
     """
     error = _cause(error)
+    if isinstance(error, CannotStart):
+        return f"cannot start: {error}"
     if not isinstance(error, CannotListenError):
         return f"cannot start: {in_words(error)}"
     path_or_port = error.port.decode(errors="replace") if isinstance(error.port, bytes) else str(error.port)

@@ -5,49 +5,50 @@ The whole house wired on one page. Knows every concrete class; nobody imports it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from attrs import define, field, frozen
 from twisted.application.service import IService, Service
-from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from dheera import config as configuration
+from dheera.boundaries import Gate, Store
 from dheera.call_ids import new_call_id
 from dheera.config import Config, ConfigurationError, Listen
-from dheera.demo import demo_root
-from dheera.gate import make_gate
-from dheera.keys import Secret
+from dheera.entities import now
+from dheera.gate import make_key_gate
+from dheera.keys import SHORTEST, Digest, Secret, digest
 from dheera.lifecycle import InOrder, Room
+from dheera.management.authority import KeyAuthority
+from dheera.management.catalogue import ROUTES
+from dheera.management.routes import Office
+from dheera.open_gate import OpenGate
 from dheera.proxy.exchange import CALL_ID, Exchanges
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
+from dheera.rooms import BACKLOG, Demo, Directory, Door, Front, Pool
 from dheera.run import endpoint_problems, raise_file_limit, settle_heap, start_problem
+from dheera.stores import make_store, place_of
+from dheera.stores.memory import MemoryStore
 from dheera.web.api import Branch
+from dheera.web.health import Watch
+from dheera.web.management import management
 from dheera.web.root import make_root
 from dheera.wire.certificate import ReloadingCertificate
 from dheera.wire.client import Agent
+from dheera.wire.headroom import Headroom
 from dheera.wire.heads import Fields
-from dheera.wire.limits import ServerLimits
 from dheera.wire.server import Server
 
 log = Logger()
-
-BACKLOG = 4096
-"""
-Connections that the kernel keeps for us until we take them.
-"""
 
 DEMO_LINES = """
 This is the demo: a stand-in answers, nothing leaves this machine. Try:
@@ -59,6 +60,12 @@ This is the demo: a stand-in answers, nothing leaves this machine. Try:
     -d '{"model": "mistral-small-latest", "stream": true, "messages": [{"role": "user", "content": "Hello!"}]}'
 """
 
+DEMO_KEY_LINES = """
+A master key is set, so each of these needs a key, as -H 'Authorization: Bearer KEY'. Make one (kept in PLACE):
+
+  curl -X POST BASE/key/generate -H "Authorization: Bearer $DHEERA_AI_MASTER_KEY" -d '{}'
+"""
+
 
 def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOrder:
     """
@@ -66,22 +73,53 @@ def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOr
 
     :param announce: told where it serves, one text at a time.
     """
-    gate = make_gate(config.master_key, open_to_network=config.listen.open_to_network)
+    if config.master_key is None:
+        store: Store = MemoryStore()  # nothing can be put into it: nobody may manage
+        gate: Gate = OpenGate(to_network=config.listen.open_to_network)
+    else:
+        store = make_store(reactor, config, os.environ)
+        log.info("Virtual keys are kept in {place}", place=place_of(config, os.environ))
+        gate = make_key_gate(reactor, store, config.master_key, config.keys)
     agent = Agent(reactor, config.client_limits, _trust(config))
     key = Secret("demo") if config.demo else config.mistral.api_key
     upstream = Upstream(agent, parse_base(config.mistral.api_base), key)
-    exchanges = Exchanges(gate, upstream)
+    exchanges = Exchanges(gate, upstream, config.keys.inspected_bytes, Headroom(config.keys.inspected_together_bytes))
     site = Server(reactor, Branch(), config.server_limits, _stamp)
-    site.resource = make_root(exchanges, lambda: site.draining)
+    watch = Watch(lambda: site.draining, None if config.master_key is None else store)
+    office = Office(store=store, now=now, strict_fields=config.keys.strict_fields, reserved=_reserved(config))
+    site.resource = make_root(exchanges, watch, management(office, KeyAuthority(gate, store), ROUTES))
     doors = _doors(reactor, config.listen)
-    front = Front(reactor, site, doors, config.drain_seconds, announce, DEMO_LINES if config.demo else "")
-    rooms: list[Room] = [Pool(upstream), *([Demo(reactor, upstream)] if config.demo else []), front]
+    front = Front(reactor, site, doors, config.drain_seconds, announce, _demo_lines(config))
+    demo = [Demo(reactor, upstream)] if config.demo else []
+    rooms: list[Room] = [Directory(store), Pool(upstream), *demo, front]
     log.info(gate.describe())
-    if key is None:
-        log.warn("No upstream key: set MISTRAL_API_KEY. Until then each call is answered with 503.")
-    if config.database_url is not None:
-        log.warn("DATABASE_URL is set; this version of dheera keeps nothing in a database yet.")
+    _warn(config)
     return InOrder(rooms)
+
+
+def _reserved(config: Config) -> frozenset[Digest]:
+    return frozenset() if config.master_key is None else frozenset({digest(config.master_key.reveal().encode())})
+
+
+def _demo_lines(config: Config) -> str:
+    if not config.demo:
+        return ""
+    if config.master_key is None:
+        return DEMO_LINES
+    return DEMO_LINES + DEMO_KEY_LINES.replace("PLACE", place_of(config, os.environ))
+
+
+def _warn(config: Config) -> None:
+    if config.mistral.api_key is None and not config.demo:
+        log.warn("No upstream key: set MISTRAL_API_KEY. Until then each call is answered with 503.")
+    if config.master_key is None:
+        if config.store.url is not None:
+            log.warn("DATABASE_URL is set, but no master key: virtual keys are neither made nor checked.")
+    elif len(config.master_key.reveal()) < SHORTEST:
+        log.warn(
+            "The master key is short: whoever guesses it may do everything. Make a long one: "
+            "python3 -c 'import secrets; print(\"sk-\" + secrets.token_urlsafe(24))'"
+        )
 
 
 def _stamp() -> Fields:
@@ -100,27 +138,6 @@ def _trust(config: Config) -> BrowserLikePolicyForHTTPS:
     return BrowserLikePolicyForHTTPS(trustRootFromCertificates([Certificate.loadPEM(part) for part in parts]))
 
 
-@frozen
-class Door:
-    """
-    One place to listen at.
-
-    :param scheme: what clients speak there.
-    """
-
-    endpoint: IStreamServerEndpoint
-    scheme: str
-    certificate: ReloadingCertificate | None = None
-
-    def dress(self, factory: IProtocolFactory) -> IProtocolFactory:
-        """
-        *factory*, behind TLS if the certificate is ours to show.
-        """
-        if self.certificate is None:
-            return factory
-        return TLSMemoryBIOFactory(self.certificate, isClient=False, wrappedFactory=factory)
-
-
 def _doors(reactor: Any, listen: Listen) -> list[Door]:
     if listen.endpoints:
         return [
@@ -133,112 +150,6 @@ def _doors(reactor: Any, listen: Listen) -> list[Door]:
         return [Door(endpoint, "http")]
     key = listen.tls_key or listen.tls_certificate
     return [Door(endpoint, "https", ReloadingCertificate(reactor, listen.tls_certificate, key))]
-
-
-@define(eq=False)
-class Pool:
-    """
-    The connections to upstream.
-    """
-
-    _upstream: Upstream
-
-    async def open(self) -> None:
-        """
-        Nothing to do: connections are made when they are needed.
-        """
-
-    async def close(self) -> None:
-        """
-        Close what is kept.
-        """
-        self._upstream.close()
-
-
-@define(eq=False)
-class Demo:
-    """
-    The stand-in for Mistral, on a port of its own that only this machine reaches.
-    """
-
-    _reactor: Any
-    _upstream: Upstream
-    _port: IListeningPort | None = None
-
-    async def open(self) -> None:
-        """
-        Listen, and turn upstream to it.
-        """
-        site = Server(self._reactor, demo_root(self._reactor), ServerLimits())
-        self._port = self._reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
-        address: Any = self._port.getHost()
-        self._upstream.base = parse_base(f"http://127.0.0.1:{address.port}")
-
-    async def close(self) -> None:
-        """
-        Listen no longer.
-        """
-        if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
-
-
-@define(eq=False)
-class Front:
-    """
-    The listeners, and the exchanges that came through them.
-    """
-
-    _reactor: Any
-    _site: Server
-    _doors: Sequence[Door]
-    _drain_seconds: float
-    _announce: Callable[[str], None]
-    _epilogue: str = ""
-    _ports: list[IListeningPort] = field(factory=list)
-
-    async def open(self) -> None:
-        """
-        Listen at all doors, then tell where.
-        """
-        addresses = []
-        try:
-            for door in self._doors:
-                port = await door.endpoint.listen(door.dress(self._site))
-                self._ports.append(port)
-                addresses.append(_url(door.scheme, port.getHost()))
-        except BaseException:
-            await self._shut()
-            raise
-        for address in addresses:
-            self._announce(f"RUNNING on {address}")
-        if self._epilogue:
-            path = addresses[0].removeprefix("unix:")
-            base = addresses[0] if path == addresses[0] else f"--unix-socket {path} http://localhost"
-            self._announce(self._epilogue.replace("BASE", base))
-
-    async def close(self) -> None:
-        """
-        Listen no longer, let the exchanges finish within the drain time, then end the rest visibly.
-        """
-        await self._shut()
-        drained = self._site.drain()
-        if not drained.called:
-            log.info("Stopping: waiting up to {seconds:g} s for open exchanges", seconds=self._drain_seconds)
-        too_late = self._reactor.callLater(self._drain_seconds, self._site.end)
-        await drained
-        if too_late.active():
-            too_late.cancel()
-
-    async def _shut(self) -> None:
-        while self._ports:
-            await maybeDeferred(self._ports.pop().stopListening)
-
-
-def _url(scheme: str, address: IAddress) -> str:
-    if isinstance(address, UNIXAddress):
-        return f"unix:{os.fsdecode(address.name or b'')}"
-    host = getattr(address, "host", "")
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{getattr(address, 'port', '')}"
 
 
 class Options(UsageOptions):
@@ -290,7 +201,11 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     raise_file_limit()
-    return _Daemon(build(reactor, options.config, lambda text: log.info("{text}", text=text)), reactor)
+    try:
+        rooms = build(reactor, options.config, lambda text: log.info("{text}", text=text))
+    except ConfigurationError as error:
+        raise SystemExit(f"dheera: {error}") from None
+    return _Daemon(rooms, reactor)
 
 
 class _Daemon(Service):

@@ -13,15 +13,26 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
-from dheera.gate import make_gate
+from dheera.config import KeySettings
+from dheera.entities import now
+from dheera.gate import make_key_gate
 from dheera.keys import Secret
+from dheera.management.authority import KeyAuthority
+from dheera.management.catalogue import ROUTES
+from dheera.management.routes import Office
+from dheera.open_gate import OpenGate
 from dheera.proxy.exchange import CALL_ID, Exchanges
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
+from dheera.stores.memory import MemoryStore
 from dheera.web.api import Branch
+from dheera.web.health import Watch
+from dheera.web.management import management
 from dheera.web.root import make_root
 from dheera.wire.client import Agent
+from dheera.wire.headroom import Headroom
 from dheera.wire.heads import Fields
 from dheera.wire.limits import ClientLimits, ServerLimits
 from dheera.wire.server import Server
@@ -105,6 +116,7 @@ class House:
         resource: IResource | None = None,
         server_limits: ServerLimits | None = None,
         client_limits: ClientLimits | None = None,
+        keys: KeySettings | None = None,
     ) -> None:
         self.network = Network()
         self.script = Script(self.network)
@@ -113,12 +125,24 @@ class House:
         )
         self.agent = Agent(self.network, client_limits or ClientLimits())
         self.upstream = Upstream(self.agent, parse_base(base), None if api_key is None else Secret(api_key))
-        self.exchanges = Exchanges(
-            make_gate(None if master_key is None else Secret(master_key), open_to_network=open_to_network),
-            self.upstream,
-        )
+        self.keys = keys or KeySettings()
+        self.store = MemoryStore()
+        self.gate = self._gate(master_key, open_to_network=open_to_network)
+        self.headroom = Headroom(self.keys.inspected_together_bytes)
+        self.exchanges = Exchanges(self.gate, self.upstream, self.keys.inspected_bytes, self.headroom)
         self.site = Server(self.network, Branch(), server_limits or ServerLimits(), _stamp)
-        self.site.resource = make_root(self.exchanges, lambda: self.site.draining)
+        office = Office(store=self.store, now=now, strict_fields=self.keys.strict_fields)
+        self.site.resource = make_root(
+            self.exchanges,
+            Watch(lambda: self.site.draining, None if master_key is None else self.store),
+            management(office, KeyAuthority(self.gate, self.store), ROUTES),
+        )
+        self.store.open()
+
+    def _gate(self, master_key: str | None, *, open_to_network: bool) -> Gate:
+        if master_key is None:
+            return OpenGate(to_network=open_to_network)
+        return make_key_gate(self.network, self.store, Secret(master_key), self.keys)
 
     def connect(self, address: IAddress = LOCAL) -> Peer:
         """

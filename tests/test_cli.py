@@ -112,12 +112,28 @@ class CheckTests(TestCase):
                 },
                 (
                     "Would serve http://10.0.0.5/v1 on tcp:4001 and unix:/run/x and systemd:domain=INET:name=dheera, "
-                    "with a master key."
+                    "with a master key, and virtual keys in PostgreSQL."
                 ),
             ),
         ):
             result = invoke("check", *arguments, environment=dict(environment))
             self.assertEqual((0, sentence + "\n", ""), (result.exit_code, result.stdout, result.stderr))
+
+    def test_place_of_keys(self) -> None:
+        """
+        It says where keys would be kept, and refuses a database that it cannot use; nothing is made.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            state = {"DHEERA_AI_MASTER_KEY": SECRET, "DHEERA_AI_STATE_DIR": f"{folder}/state"}
+            for more, place in (
+                ({}, f"{folder}/state/dheera.sqlite"),
+                ({"DATABASE_URL": f"sqlite:///{folder}/keys.sqlite"}, f"{folder}/keys.sqlite"),
+            ):
+                self.assertIn(f"virtual keys in {place}.", invoke("check", environment={**state, **more}).stdout)
+            self.assertEqual([], list(Path(folder).iterdir()))
+            result = invoke("check", environment={**state, "DATABASE_URL": f"postgresql://u:{SECRET}@db:port/x"})
+        self.assertEqual(2, result.exit_code)
+        self.assertNotIn(SECRET, result.stderr)
 
     def test_open_to_network(self) -> None:
         """

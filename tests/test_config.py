@@ -28,10 +28,13 @@ from dheera.config import (
     SETTINGS,
     Config,
     ConfigurationError,
+    KeySettings,
     Listen,
     Mistral,
     Place,
+    Storage,
     load,
+    state_directory,
 )
 from dheera.wire.limits import ClientLimits, ServerLimits
 
@@ -98,7 +101,6 @@ class SourcesTests(ConfigTestCase):
                 server_limits=ServerLimits(),
                 client_limits=ClientLimits(),
                 master_key=None,
-                database_url=None,
                 log_format="text",
                 demo=False,
                 drain_seconds=30.0,
@@ -130,7 +132,7 @@ class SourcesTests(ConfigTestCase):
                 "DHEERA_AI_PORT": "0",
             }
         )
-        secrets = [config.mistral.api_key, config.master_key, config.database_url]
+        secrets = [config.mistral.api_key, config.master_key, config.store.url]
         self.assertEqual(["k1", "k2", "postgresql://dheera:pw@db/dheera"], [each.reveal() for each in secrets if each])
         self.assertEqual("http://10.0.0.5:8000/llm/v1", config.mistral.api_base)
         self.assertEqual(Listen(host="::1", port=0), config.listen)
@@ -192,11 +194,31 @@ class SourcesTests(ConfigTestCase):
             for each in fields(value):
                 self.assertEqual(each.type == "int", SETTINGS[table, each.name] is kinds.COUNT, each.name)
 
+    def test_state_directory(self) -> None:
+        """
+        The state directory is the one that is named, else the first that systemd gives, else one at home.
+        """
+        systemd = {"STATE_DIRECTORY": "/var/lib/dheera:/var/lib/other"}
+        for environment, expected in (
+            ({"DHEERA_AI_STATE_DIR": "/srv/keys", **systemd}, Path("/srv/keys")),
+            (systemd, Path("/var/lib/dheera")),
+            ({}, Path.home() / ".local/state/dheera"),
+        ):
+            self.assertEqual(expected, state_directory(load(None, environment, {}), environment))
+
+    def test_state_directory_is_one(self) -> None:
+        """
+        What is there and no directory cannot be one.
+        """
+        self.file.write_text("")
+        [problem] = self.problems(environment={"DHEERA_AI_STATE_DIR": str(self.file)})
+        self.assertIn("which is no directory", problem)
+
     def test_values_are_small(self) -> None:
         """
         None of the values has more than ten fields.
         """
-        for value in Config, Listen, Mistral, ServerLimits, ClientLimits:
+        for value in Config, Listen, Mistral, KeySettings, Storage, ServerLimits, ClientLimits:
             self.assertLessEqual(len(fields(value)), 10, value)
 
 
@@ -415,7 +437,7 @@ class ProblemTests(ConfigTestCase):
             f'master_key = "{SECRET} "',
             f'master_key = ["{SECRET}"]',
             f'master_kye = "{SECRET}"',
-            f'database_url = "{SECRET}"',
+            f'[store]\nurl = "{SECRET}"',
             f'[mistral]\napi_key = "{SECRET}\\n"',
             f'[mistral]\napi_key = "{SECRET}é"',
             f'[mistral]\napi_base = "{SECRET}"',

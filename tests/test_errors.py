@@ -25,13 +25,24 @@ from dheera.errors import (
 
 def refusals(kind: type[Refusal] = Refusal) -> list[type[Refusal]]:
     """
-    *kind* and all below it.
+    *kind* and all below it that are of the tree; a room may have narrower ones of its own.
     """
-    return [kind, *(leaf for child in kind.__subclasses__() for leaf in refusals(child))]
+    children = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    return [kind, *(leaf for child in children for leaf in refusals(child))]
 
 
 def made(kind: type[Refusal]) -> Refusal:
-    return MethodNotAllowed(["GET", "HEAD"]) if kind is MethodNotAllowed else kind("Do this instead.")
+    match kind:
+        case errors.MethodNotAllowed:
+            return MethodNotAllowed(["GET", "HEAD"])
+        case errors.UnknownKey | errors.StoreAway:
+            return kind()
+        case errors.ModelNotAllowed:
+            return errors.ModelNotAllowed("Do this instead.", whose="key")
+        case errors.Invalid:
+            return errors.Invalid([(["body", "max_budget"], "Do this instead.", "value_error")])
+        case _:
+            return kind("Do this instead.")
 
 
 class Tree(SynchronousTestCase):
@@ -78,16 +89,27 @@ class Envelopes(SynchronousTestCase):
                 {
                     "error": {
                         "message": text,
-                        "type": kind.type,
-                        "param": None,
+                        "type": refusal.type,
+                        "param": refusal.param,
                         "code": str(kind.status),
                     },
                     "message": text,
-                    "detail": text,
+                    "detail": refusal.detail() or text,
                 },
                 json.loads(refusal.envelope()),
             )
             self.assertEqual(refusal.message, str(refusal))
+
+    def test_faults(self) -> None:
+        """
+        What is wrong with a body is told place by place, in the shape that FastAPI made common.
+        """
+        refusal = errors.Invalid([(["body", "models", 0], "Expected `str`", "type_error"), (["query"], "No", "x")])
+        answer = json.loads(refusal.envelope())
+        self.assertEqual(
+            {"loc": ["body", "models", 0], "msg": "Expected `str`", "type": "type_error"}, answer["detail"][0]
+        )
+        self.assertEqual("body.models.0: Expected `str`; query: No", answer["message"])
 
     def test_advice(self) -> None:
         """

@@ -1,214 +1,390 @@
 """
-Who gets in.
+Who gets in with a key, and how far.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from msgspec import structs
+from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.boundaries import Caller
-from dheera.errors import NotAllowed, NotAuthenticated
-from dheera.gate import MasterKeyGate, OpenGate, is_local, make_gate
-from dheera.keys import Secret
+from dheera.attempts import LONGEST_WAIT_SECONDS
+from dheera.boundaries import Add, Admission, Caller, Put, Query, Rotate
+from dheera.config import KeySettings
+from dheera.entities import Entity, Key, Team
+from dheera.errors import (
+    BadRequest,
+    BlockedKey,
+    ExpiredKey,
+    NotAllowed,
+    NotAuthenticated,
+    Refusal,
+    StoreAway,
+    TooManyRequests,
+    UnknownKey,
+)
+from dheera.gate import MASTER_REMEMBERED_SECONDS, make_key_gate
+from dheera.keys import Secret, digest
+from dheera.stores.memory import MemoryStore
 from tests.network import LOCAL
+from tests.test_keyring import NOW, key
 
 MASTER = "sk-master-canary"
+KEY = "sk-virtual-canary-1"
 STRANGER = IPv4Address("TCP", "203.0.113.7", 50000)
-LOCALS: list[IAddress] = [
-    LOCAL,
-    IPv4Address("TCP", "127.8.9.10", 1),
-    IPv6Address("TCP", "::1", 1),
-    IPv6Address("TCP", "::ffff:127.0.0.1", 1),
-    UNIXAddress(b"/run/dheera.sock"),
-    UNIXAddress(None),
-]
-STRANGERS: list[IAddress] = [
-    STRANGER,
-    IPv4Address("TCP", "10.0.0.1", 1),
-    IPv4Address("TCP", "0.0.0.0", 1),
-    IPv6Address("TCP", "2001:db8::1", 1),
-    IPv6Address("TCP", "fe80::1%eth0", 1),
-    IPv6Address("TCP", "::ffff:203.0.113.7", 1),
-]
+CHAT = b"/v1/chat/completions"
+SETTINGS = KeySettings(wrong_keys=3)
 
 
-def caller(
-    peer: IAddress = LOCAL,
-    *,
-    credential: bytes | None = None,
-    host: bytes = b"localhost:4000",
-    origin: bytes = b"",
-    cross_site: bool = False,
-    forwarded: bool = False,
-) -> Caller:
+def caller(credential: str | None, peer: IAddress = LOCAL) -> Caller:
     return Caller(
-        credential=credential, peer=peer, host=host, origin=origin, cross_site=cross_site, forwarded=forwarded
+        credential=None if credential is None else credential.encode(),
+        ambiguous=False,
+        peer=peer,
+        host=b"dheera.team.test",
+        origin=b"https://ui.test",
+        cross_site=True,
+        forwarded=True,
     )
 
 
-class Open(SynchronousTestCase):
-    """
-    Without a master key.
-    """
-
+class GateTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.gate = make_gate(None, open_to_network=False)
+        self.clock = Clock()
+        self.store = MemoryStore()
+        self.build(SETTINGS)
+        self.successResultOf(self.store.open())
 
-    def admits(self, who: Caller) -> bool:
-        admitted = self.gate.admit(who)
-        if isinstance(admitted.result, Exception) or not hasattr(admitted.result, "alias"):
-            self.failureResultOf(admitted, NotAllowed)
-            return False
-        return self.successResultOf(admitted).alias == "anyone"
+    def build(self, settings: KeySettings) -> None:
+        start = NOW.timestamp()
+        self.gate = make_key_gate(
+            self.clock, self.store, Secret(MASTER), settings, lambda: start + self.clock.seconds()
+        )
 
-    def test_cross_site(self) -> None:
-        """
-        What a page of another site makes a browser fetch, an image say, is refused though it has no ``Origin``.
-        """
-        self.assertFalse(self.admits(caller(cross_site=True)))
+    def keep(self, *entities: Entity) -> None:
+        self.successResultOf(self.store.apply([Add(entity) for entity in entities], []))
 
-    def test_forwarded(self) -> None:
-        """
-        A proxy on this machine does not make its clients local.
-        """
-        self.assertFalse(self.admits(caller(forwarded=True)))
+    def keep_key(self, **fields: object) -> None:
+        self.keep(key("k", digest=digest(KEY.encode()), **fields))
 
-    def test_credentials(self) -> None:
-        """
-        Any credential, or none, will do.
-        """
-        for credential in (None, b"sk-1234", b"anything", b"\xff"):
-            self.assertTrue(self.admits(caller(credential=credential)))
+    def admit(self, credential: str | None, target: bytes = CHAT, peer: IAddress = LOCAL) -> Admission:
+        return self.successResultOf(self.gate.admit(caller(credential, peer), b"POST", target))
 
-    def test_peers(self) -> None:
-        """
-        Only this machine is served, and the refusal says what to do about it.
-        """
-        for peer in LOCALS:
-            self.assertTrue(is_local(peer) and self.admits(caller(peer)), peer)
-        for peer in STRANGERS:
-            self.assertFalse(is_local(peer) or self.admits(caller(peer)), peer)
-        message = self.failureResultOf(self.gate.admit(caller(STRANGER))).getErrorMessage()
-        self.assertIn("DHEERA_AI_MASTER_KEY", message)
-        self.assertIn("open_to_network = true", message)
+    def refused(self, sort: type[Refusal], credential: str | None, target: bytes = CHAT) -> Refusal:
+        refusal: Refusal = self.failureResultOf(self.gate.admit(caller(credential), b"POST", target), sort).value
+        said = refusal.envelope().decode()
+        for secret in (MASTER, KEY, digest(KEY.encode()), digest(MASTER.encode())):
+            self.assertNotIn(secret, said)
+        return refusal
 
-    def test_hosts(self) -> None:
-        """
-        A name that a stranger's DNS may lead here is refused (rebinding); addresses, localhost and none at all are not.
-        """
-        for host in [
-            b"",
-            b"localhost",
-            b"localhost:4000",
-            b"LocalHost.",
-            b"app.localhost:4000",
-            b"127.0.0.1:4000",
-            b"0.0.0.0:4000",
-            b"192.168.1.5:4000",
-            b"[::1]:4000",
-            b"[::ffff:127.0.0.1]",
-        ]:
-            self.assertTrue(self.admits(caller(host=host)), host)
-        for host in [
-            b"evil.test",
-            b"evil.test:4000",
-            b"localhost.evil.test",
-            b"127.0.0.1.evil.test",
-            b"notlocalhost",
-            b"127.0.0.1@evil.test",
-            b"1.2.3",
-            b"2130706433",
-            b"[::1",
-            b"::1",
-            b"\xff",
-        ]:
-            self.assertFalse(self.admits(caller(host=host)), host)
 
-    def test_origins(self) -> None:
-        """
-        A page of this machine's may send requests, and an installed application; a page from anywhere else may not,
-        not even one at a bare address.
-        """
-        for origin in [
-            b"",
-            b"http://localhost:3000",
-            b"https://app.localhost",
-            b"http://127.0.0.1:8080",
-            b"http://0.0.0.0:8080",
-            b"http://[::1]:3000",
-            b"vscode-file://vscode-app",
-            b"chrome-extension://abcdef",
-        ]:
-            self.assertTrue(self.admits(caller(origin=origin)), origin)
-        for origin in [
-            b"null",
-            b"https://evil.test",
-            b"https://localhost.evil.test",
-            b"http://203.0.113.7",
-            b"http://192.168.1.5:3000",
-            b"http://[2001:db8::1]",
-            b"HTTPS://EVIL.test",
-            b"https://",
-            b"https://a@localhost",
-        ]:
-            self.assertFalse(self.admits(caller(origin=origin)), origin)
+class Master(GateTests):
+    """
+    The master key.
+    """
 
-    def test_to_network(self) -> None:
+    def test_opens(self) -> None:
         """
-        If the operator says so, everybody is served, by whatever name.
+        It opens everything, from anywhere and by any name, the first time and later.
         """
-        self.gate = make_gate(None, open_to_network=True)
-        for peer in LOCALS + STRANGERS:
-            self.assertTrue(self.admits(caller(peer, host=b"dheera.team.test", origin=b"https://ui.test")))
+        for target in (CHAT, b"/v1/admin/api-keys"):
+            for peer in (LOCAL, STRANGER):
+                for _ in range(2):
+                    self.assertEqual("master", self.admit(MASTER, target, peer).alias)
+        self.assertTrue(self.successResultOf(self.gate.identify(caller(MASTER))).is_master)
+
+    def test_opens_without_store(self) -> None:
+        """
+        It opens while the database is away.
+        """
+        self.store.fail()
+        self.assertEqual("master", self.admit(MASTER).alias)
+
+    def test_cannot_be_taken(self) -> None:
+        """
+        A virtual key with the same text takes nothing away from it.
+        """
+        self.keep(key("k", digest=digest(MASTER.encode()), blocked=True))
+        for _ in range(2):
+            self.assertTrue(self.successResultOf(self.gate.identify(caller(MASTER))).is_master)
 
     def test_described(self) -> None:
         """
-        It can be told in one line who is let in.
+        It can be told in one line who is let in, without the key.
         """
-        self.assertIn("this machine only", OpenGate(to_network=False).describe())
-        self.assertIn("Open to the network", OpenGate(to_network=True).describe())
-        self.assertIn("key is needed", MasterKeyGate(Secret(MASTER)).describe())
-        for gate in (OpenGate(to_network=False), OpenGate(to_network=True), MasterKeyGate(Secret(MASTER))):
-            self.assertNotIn("\n", gate.describe())
-            self.assertNotIn(MASTER, gate.describe())
+        self.assertNotIn("\n", self.gate.describe())
+        self.assertNotIn(MASTER, self.gate.describe() + repr(self.gate))
 
 
-class MasterKey(SynchronousTestCase):
+class Virtual(GateTests):
     """
-    With a master key.
+    Virtual keys.
     """
 
-    def setUp(self) -> None:
-        self.gate = make_gate(Secret(MASTER), open_to_network=False)
+    def test_opens(self) -> None:
+        """
+        A key that was issued opens, under its alias, or else its masked name.
+        """
+        self.keep_key(alias="ada")
+        self.assertEqual("ada", self.admit(KEY).alias)
+        self.assertEqual("ada", self.admit(KEY).alias)
+        self.keep(key("other", name="sk-...er-2", digest=digest(b"sk-another-2")))
+        self.assertEqual("sk-...er-2", self.admit("sk-another-2").alias)
 
-    def test_right(self) -> None:
+    def test_not_master(self) -> None:
         """
-        The master key opens, from anywhere and by any name.
+        A key that is called like the master key is told from it by name, and manages nothing.
         """
-        for peer in LOCALS + STRANGERS:
-            who = caller(peer, credential=MASTER.encode(), host=b"dheera.team.test", origin=b"https://ui.test")
-            self.assertEqual("master", self.successResultOf(self.gate.admit(who)).alias)
+        self.keep_key(alias="master", name="sk-...ry-1")
+        bearer = self.successResultOf(self.gate.identify(caller(KEY)))
+        self.assertEqual(("sk-...ry-1", False), (bearer.alias, bearer.is_master))
 
-    @given(st.one_of(st.none(), st.binary(), st.sampled_from([MASTER[:-1].encode(), MASTER.encode() + b"x", b""])))
-    def test_wrong(self, credential: bytes | None) -> None:
+    @given(st.one_of(st.text().map("sk-".__add__), st.sampled_from([KEY[:-1], KEY + "x", MASTER[:-1]])))
+    def test_unknown(self, credential: str) -> None:
         """
-        Nothing else opens, on this machine neither; the refusal says what to do, and neither key.
+        Nothing else opens; the refusal says what to do.
         """
-        refused = self.failureResultOf(self.gate.admit(caller(credential=credential)), NotAuthenticated)
-        self.assertNotIn(MASTER, refused.getErrorMessage())
-        self.assertIn("API key", refused.getErrorMessage())
+        self.setUp()
+        self.keep_key()
+        refusal = self.refused(UnknownKey, credential)
+        self.assertEqual((401, "token_not_found_in_db", "key"), (refusal.status, refusal.type, refusal.param))
 
-    def test_described_apart(self) -> None:
+    def test_no_key_of_ours(self) -> None:
         """
-        Sending none and sending a wrong one are told apart.
+        What does not look like a key is said to be none.
         """
-        none, wrong = (
-            self.failureResultOf(self.gate.admit(caller(credential=credential))).getErrorMessage()
-            for credential in (None, b"sk-wrong")
+        for credential in ("Sk-1", "abc"):
+            refusal = self.refused(NotAuthenticated, credential)
+            self.assertEqual((401, "auth_error"), (refusal.status, refusal.type))
+
+    def test_none(self) -> None:
+        """
+        No key, one that cannot be read, and two different ones are told apart.
+        """
+        self.assertIn("Authorization: Bearer", self.refused(NotAuthenticated, None).message)
+        self.assertIn("Malformed", self.refused(NotAuthenticated, "").message)
+        two = evolve(caller(KEY), ambiguous=True)
+        self.assertIn(
+            "Two different", self.failureResultOf(self.gate.admit(two, b"POST", CHAT), BadRequest).getErrorMessage()
         )
-        self.assertIn("Authorization: Bearer", none)
-        self.assertIn("not known here", wrong)
+
+    def test_expires(self) -> None:
+        """
+        A key ends at its time, also when it is at hand.
+        """
+        self.keep_key(expires_at=NOW + timedelta(seconds=10), name="sk-...ry-1")
+        self.admit(KEY)
+        self.clock.advance(10)
+        refusal = self.refused(ExpiredKey, KEY)
+        self.assertEqual((401, "expired_key", "sk-...ry-1"), (refusal.status, refusal.type, refusal.param))
+
+    def test_rotated(self) -> None:
+        """
+        A key that was replaced opens for its grace period and no longer, also when it was used meanwhile.
+        """
+        self.keep_key()
+        [old], _ = self.successResultOf(self.store.find(Key, Query()))
+        new = structs.replace(old, digest=digest(b"sk-the-next-one"))
+        self.successResultOf(self.store.apply([Rotate(new, NOW + timedelta(seconds=10))], []))
+        self.admit(KEY)
+        self.admit("sk-the-next-one")
+        self.clock.advance(10)
+        self.refused(UnknownKey, KEY)
+        self.admit("sk-the-next-one")
+
+    def test_missing_team(self) -> None:
+        """
+        A key whose team is not there opens nothing: it might have been blocked, or bound to models.
+        """
+        self.keep_key(team_id="gone")
+        self.assertIn("team", self.refused(BlockedKey, KEY).message)
+
+    def test_blocked(self) -> None:
+        """
+        A blocked key opens nothing, from the moment that it is blocked.
+        """
+        self.keep_key()
+        self.admit(KEY)
+        [kept], _ = self.successResultOf(self.store.find(Key, Query()))
+        self.successResultOf(self.store.apply([Put(structs.replace(kept, blocked=True))], []))
+        self.assertIn("blocked", self.refused(BlockedKey, KEY).message)
+
+    def test_blocked_team(self) -> None:
+        """
+        A blocked team's keys open nothing, from the moment that it is blocked.
+        """
+        team = Team(id="t", created_at=NOW, updated_at=NOW)
+        self.keep_key(team_id="t")
+        self.keep(team)
+        self.admit(KEY)
+        self.successResultOf(self.store.apply([Put(structs.replace(team, blocked=True))], []))
+        self.assertIn("team", self.refused(BlockedKey, KEY).message)
+
+    def test_away(self) -> None:
+        """
+        While the database is away, keys that are at hand work, and of others it is said that it is away.
+        """
+        self.keep_key()
+        self.admit(KEY)
+        self.store.fail()
+        self.admit(KEY)
+        refusal = self.refused(StoreAway, "sk-some-other-key-9")
+        self.assertEqual((503, "no_db_connection"), (refusal.status, refusal.type))
+        self.assertIn((b"Retry-After", b"1"), refusal.fields)
+
+
+class Reach(GateTests):
+    """
+    Where a key opens.
+    """
+
+    def test_sensitive(self) -> None:
+        """
+        Endpoints that hand out other credentials are closed to virtual keys, in every spelling.
+        """
+        self.keep_key()
+        for target in (b"/v1/admin/api-keys", b"/v1/files/7/url?expiry=1", b"/v1/client/%73essions", b"/V1/Admin"):
+            self.assertIn("allowed_routes", self.refused(NotAllowed, KEY, target).message, target)
+
+    def test_sensitive_named(self) -> None:
+        """
+        A key whose routes name one may call it; a wildcard over everything names nothing.
+        """
+        self.keep_key(allowed_routes=["/mistral/*", "/v1/files/*/url"])
+        self.admit(KEY, b"/v1/files/7/url?expiry=1")
+        self.refused(NotAllowed, KEY, b"/v1/admin/api-keys")
+
+    def test_sensitive_allowed(self) -> None:
+        """
+        The operator may open them to all virtual keys.
+        """
+        self.store = MemoryStore()
+        self.build(KeySettings(sensitive_routes="allow"))
+        self.keep_key()
+        self.admit(KEY, b"/v1/files/7/url")
+
+    def test_routes(self) -> None:
+        """
+        A key with routes opens there alone.
+        """
+        self.keep_key(allowed_routes=["/mistral/v1/chat/*"])
+        self.admit(KEY, b"/v1/chat/completions?x=1")
+        self.assertIn("allowed_routes", self.refused(NotAllowed, KEY, b"/v1/embeddings").message)
+
+    def test_management(self) -> None:
+        """
+        A key that is made for managing does not open the Mistral API.
+        """
+        self.keep_key(allowed_routes=["management_routes"])
+        self.refused(NotAllowed, KEY)
+        bearer = self.successResultOf(self.gate.identify(caller(KEY)))
+        self.assertTrue(bearer.routes.permits_management("POST"))
+
+    def test_models(self) -> None:
+        """
+        The body is looked into for keys that have a model list, be it their team's, and for no others.
+        """
+        self.keep_key()
+        self.assertIsNone(self.admit(KEY).models)
+        self.keep(Team(id="t", created_at=NOW, updated_at=NOW, models=["mistral-small-*"]))
+        for name, fields in (("own", {"models": ["mistral-small-latest"]}), ("team", {"team_id": "t"})):
+            self.keep(key(name, digest=digest(f"sk-{name}".encode()), **fields))
+            self.assertIsNotNone(self.admit(f"sk-{name}").models, name)
+
+
+class Guessing(GateTests):
+    """
+    Many wrong keys from one address.
+    """
+
+    def guess(self, count: int) -> None:
+        for number in range(count):
+            self.gate.admit(caller(f"sk-guess-{number}", STRANGER), b"POST", CHAT).addErrback(lambda _: None)
+
+    def test_slowed(self) -> None:
+        """
+        They are looked at ever later, and then not at all; right and wrong ones alike.
+        """
+        self.keep_key()
+        self.guess(SETTINGS.wrong_keys + 3)
+        waiting = self.gate.admit(caller(KEY, STRANGER), b"POST", CHAT)
+        self.assertNoResult(waiting)
+        self.clock.pump([1.0] * LONGEST_WAIT_SECONDS)
+        self.successResultOf(waiting)
+        self.guess(100)
+        refused = self.gate.admit(caller("sk-guess", STRANGER), b"POST", CHAT)
+        self.assertEqual(429, self.failureResultOf(refused, TooManyRequests).value.status)
+
+    def test_known_go_on(self) -> None:
+        """
+        Keys that are at hand, the master key where it came from before, and other addresses do not wait.
+        """
+        self.keep_key()
+        self.admit(KEY, peer=STRANGER)
+        self.admit(MASTER, peer=STRANGER)
+        self.guess(100)
+        self.admit(KEY, peer=STRANGER)
+        self.admit(MASTER, peer=STRANGER)
+        self.refused(UnknownKey, "sk-mistyped")
+
+    def test_known_go_on_when_away(self) -> None:
+        """
+        Nor do keys that were at hand when the database went away.
+        """
+        self.keep_key()
+        self.admit(KEY, peer=STRANGER)
+        self.guess(100)
+        self.store.fail()
+        self.admit(KEY, peer=STRANGER)
+
+    def test_master_stays_known(self) -> None:
+        """
+        As long as it is used, the master key stays known where it comes from.
+        """
+        self.admit(MASTER, peer=STRANGER)
+        for _ in range(4):
+            self.clock.advance(MASTER_REMEMBERED_SECONDS / 2)
+            self.admit(MASTER, peer=STRANGER)
+        self.guess(100)
+        self.admit(MASTER, peer=STRANGER)
+
+    def test_master_is_not_guessed(self) -> None:
+        """
+        A guess of the master key waits like any other, be it right or wrong.
+        """
+        self.guess(100)
+        self.failureResultOf(self.gate.admit(caller(MASTER, STRANGER), b"POST", CHAT), TooManyRequests)
+
+    def test_good_ones_lock_nobody_out(self) -> None:
+        """
+        Right keys that are not at hand cost nothing, be there ever so many, nor do those whose database is away, nor
+        those who leave.
+        """
+        for number in range(100):
+            name = f"sk-good-{number}"
+            self.keep(key(name, digest=digest(name.encode())))
+            self.admit(name, peer=STRANGER)
+        self.store.fail()
+        for number in range(100):
+            self.failureResultOf(self.gate.admit(caller(f"sk-{number}", STRANGER), b"POST", CHAT), StoreAway)
+        self.store.recover()
+        self.admit("sk-good-1", peer=STRANGER)
+        self.keep_key()
+        self.admit(KEY, peer=STRANGER)
+
+    def test_left(self) -> None:
+        """
+        Who leaves while waiting leaves nothing behind.
+        """
+        self.guess(SETTINGS.wrong_keys)
+        waiting = self.gate.admit(caller(KEY, STRANGER), b"POST", CHAT)
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        self.assertEqual([], self.clock.getDelayedCalls())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.keys import Secret
+from dheera.keys import PREFIX, SHORTEST, Secret, digest, masked, mint
 
 CANARY = "sk-canary-1234"
 
@@ -51,16 +51,36 @@ class Secrets(SynchronousTestCase):
 
     def test_fixed(self) -> None:
         """
-        It cannot be changed, and is equal to itself alone: comparing is what ``matches`` is for.
+        It cannot be changed, and is equal to itself alone.
         """
         self.assertRaises(AttributeError, setattr, Secret(CANARY), "_text", "other")
         self.assertNotEqual(Secret(CANARY), Secret(CANARY))
 
-    @given(st.text(), st.binary())
-    def test_matches(self, text: str, offered: bytes) -> None:
+
+class KeyTests(SynchronousTestCase):
+    """
+    Virtual keys.
+    """
+
+    def test_minted(self) -> None:
         """
-        Exactly its own bytes match.
+        A new key has our prefix, 192 random bits that can stand in a header and a URL, and no twin.
         """
-        self.assertTrue(Secret(text).matches(text.encode("utf-8", "surrogatepass")))
-        self.assertEqual(text.encode("utf-8", "surrogatepass") == offered, Secret(text).matches(offered))
-        self.assertFalse(Secret(text).matches(text.encode("utf-8", "surrogatepass") + b"x"))
+        keys = {mint() for _ in range(1000)}
+        self.assertEqual(1000, len(keys))
+        for key in keys:
+            self.assertRegex(key, r"\Ask-[A-Za-z0-9_-]{32}\Z")
+
+    def test_digest(self) -> None:
+        """
+        What is kept is SHA-256 in lower-case hexadecimal, as LiteLLM has it.
+        """
+        self.assertEqual("88dc28d0f030c55ed4ab77ed8faf098196cb1c05df778539800c9f1243fe6b4b", digest(b"sk-1234"))
+
+    @given(st.text())
+    def test_masked(self, text: str) -> None:
+        """
+        Of a key no more is shown than its last four characters, and of a short one nothing.
+        """
+        shown = masked(PREFIX + text)
+        self.assertEqual("sk-..." + (text[-4:] if len(PREFIX + text) >= SHORTEST else ""), shown)

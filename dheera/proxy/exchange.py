@@ -13,10 +13,12 @@ from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
 from dheera.errors import ClientLeft, Refusal, UpstreamError
 from dheera.proxy.headers import caller, downward, interim, upward
+from dheera.proxy.inspection import inspect
 from dheera.proxy.relay import relay
 from dheera.proxy.target import map_target
 from dheera.proxy.tunnel import tunnel
 from dheera.proxy.upstream import Upstream
+from dheera.wire.headroom import Headroom
 from dheera.wire.heads import Fields
 from dheera.wire.request import Request
 
@@ -32,10 +34,15 @@ FIRST_ERROR_STATUS = 400
 class Exchanges:
     """
     Runs exchanges between clients and upstream.
+
+    :param inspected_bytes: largest body that is read for the model it names, where a key demands it.
+    :param headroom: for all such bodies together, as long as their exchanges last.
     """
 
     _gate: Gate
     _upstream: Upstream
+    _inspected_bytes: int
+    _headroom: Headroom
 
     def begin(self, request: Request) -> None:
         """
@@ -58,11 +65,17 @@ class Exchanges:
             request.refuse(refusal)
         except (CancelledError, ClientLeft):
             log.debug("Call {call_id}: the client left", call_id=call_id.decode("ascii"))
+        finally:
+            if request.body is not None:
+                request.body.release()
 
     async def _exchange(self, request: Request, call_id: bytes) -> None:
         upstream, fields = self._upstream, request.fields
         target = map_target(request.uri, upstream.base)
-        await self._gate.admit(caller(fields, request.client))
+        path = target[len(upstream.base.prefix) :]
+        admission = await self._gate.admit(caller(fields, request.client), request.method, path)
+        if admission.models is not None:
+            await inspect(request, path, admission.models, self._inspected_bytes, self._headroom)
         websocket = request.upgrade_to is not None
         response = await upstream.send(
             request.method,

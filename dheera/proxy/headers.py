@@ -29,7 +29,18 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"cookie"})
+CREDENTIALS = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"cookie",
+        # of gateways and providers that a client may have been written for
+        b"x-litellm-api-key",
+        b"x-goog-api-key",
+        b"ocp-apim-subscription-key",
+    }
+)
 
 NOT_SENT_UP = (
     HOP_BY_HOP
@@ -58,8 +69,21 @@ NOT_SENT_BACK = HOP_BY_HOP | {
 
 READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 
+KEY_HEADERS = {
+    b"x-dheera-api-key": 0,
+    b"x-litellm-api-key": 1,
+    b"authorization": 2,
+    b"x-api-key": 3,
+    b"api-key": 4,
+}
+"""
+Where a client's key is looked for, and which goes first. Clients mean well: an empty one beside a good one is no
+conflict; two different ones are. ``x-litellm-api-key`` is what clients of LiteLLM send; it spares them a change.
+"""
+
 _PREFIXES_NOT_SENT_UP = (b"proxy-", b"x-dheera-", b"x-forwarded-")
 _TELLING = frozenset({b"host", b"origin", b"sec-fetch-site", b"forwarded", b"x-forwarded-for"})
+_KEY_PROTOCOL = re.compile(rb"openai-insecure-api-key", re.IGNORECASE)
 _CODING = re.compile(rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 
 
@@ -76,10 +100,14 @@ def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fie
         name = line[0].lower()
         if name in NOT_SENT_UP or name in named or name.startswith(_PREFIXES_NOT_SENT_UP):
             continue
-        if b"_" in name and name.replace(b"_", b"-") in CREDENTIALS:
+        dashed = name.replace(b"_", b"-") if b"_" in name else name
+        if dashed is not name and (dashed in CREDENTIALS or dashed.startswith(_PREFIXES_NOT_SENT_UP)):
             continue  # upstreams of the CGI kind read X_API_KEY as X-Api-Key
         if name == b"accept-encoding":
             crossing.append((line[0], _readable(line[1])))
+        elif dashed == b"sec-websocket-protocol" and _KEY_PROTOCOL.search(line[1]):
+            if kept := _without_keys(line[1]):
+                crossing.append((line[0], kept))
         else:
             crossing.append(line)
     crossing.append((b"Authorization", credential))
@@ -137,20 +165,11 @@ def _readable(accepted: bytes) -> bytes:
     return b", ".join(kept) or b"identity"
 
 
-def offered_credential(fields: Fields) -> bytes | None:
+def _without_keys(protocols: bytes) -> bytes:
     """
-    The credential that a client offers: a bearer token (RFC 6750 §2.1), else ``x-api-key`` or ``api-key``.
+    The subprotocols without those in which browsers send a key, as they cannot set headers on a WebSocket.
     """
-    other: bytes | None = None
-    for name, value in fields:
-        lowered = name.lower()
-        if lowered == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer" and token.strip():
-                return token.strip()
-        elif lowered in (b"x-api-key", b"api-key") and value and other is None:
-            other = value
-    return other
+    return b", ".join(each.strip() for each in protocols.split(b",") if each.strip() and not _KEY_PROTOCOL.search(each))
 
 
 def caller(fields: Fields, peer: IAddress) -> Caller:
@@ -158,15 +177,36 @@ def caller(fields: Fields, peer: IAddress) -> Caller:
     What a request says of who sends it.
     """
     told: dict[bytes, bytes] = {}
+    offered: list[tuple[int, bytes]] = []
     for name, value in fields:
         lowered = name.lower()
         if lowered in _TELLING:
             told.setdefault(lowered, value)
+        elif (rank := KEY_HEADERS.get(lowered)) is not None:
+            offered.append((rank, _token(value, needs_bearer=lowered == b"authorization")))
     return Caller(
-        credential=offered_credential(fields),
+        credential=_first(offered),
+        ambiguous=len(offered) > 1 and len({key for _, key in offered if key}) > 1,
         peer=peer,
         host=told.get(b"host", b""),
         origin=told.get(b"origin", b""),
         cross_site=told.get(b"sec-fetch-site", b"").strip().lower() == b"cross-site",
         forwarded=b"forwarded" in told or b"x-forwarded-for" in told,
     )
+
+
+def _first(offered: list[tuple[int, bytes]]) -> bytes | None:
+    keys = [each for each in offered if each[1]]
+    if keys:
+        return min(keys)[1]
+    return b"" if any(rank == KEY_HEADERS[b"authorization"] for rank, _ in offered) else None
+
+
+def _token(value: bytes, *, needs_bearer: bool) -> bytes:
+    """
+    The key in a header's value, empty if there is none that we can read (RFC 6750 §2.1).
+    """
+    scheme, _, token = value.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return token.strip()
+    return b"" if needs_bearer else value.strip()

@@ -5,27 +5,31 @@ The tree.
 
     /                    what this is
     /mistral/...         the Mistral API
+    /key/...             virtual keys, and so on: the management API, as its routes say
+    /openapi.json        what that is
     /health/liveliness   alive (also spelt liveness)
     /health/readiness    ready for traffic
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from http import HTTPStatus
+
+from twisted.web.resource import Resource
 
 from dheera import __version__
 from dheera.proxy.exchange import Exchanges
 from dheera.web.api import Branch, Page
-from dheera.web.health import health
+from dheera.web.health import Watch, health
 from dheera.web.passthrough import PassThrough
 
 
-def make_root(exchanges: Exchanges, draining: Callable[[], bool]) -> Branch:
+def make_root(exchanges: Exchanges, watch: Watch, management: Mapping[bytes, Resource]) -> Branch:
     """
     The whole tree.
 
-    :param draining: whether we are about to stop.
+    :param management: the branches of the management API.
     """
 
     def welcome() -> tuple[int, dict[str, str]]:
@@ -34,11 +38,14 @@ def make_root(exchanges: Exchanges, draining: Callable[[], bool]) -> Branch:
             "version": __version__,
             "what": "A gateway in front of the Mistral API: replace https://api.mistral.ai by this address + /mistral.",
             "mistral": "/mistral",
+            "management": "/openapi.json",
             "health": "/health/readiness",
         }
 
     root = Branch()
     root.putChild(b"", Page(welcome))
     root.putChild(b"mistral", PassThrough(exchanges))
-    root.putChild(b"health", health(draining))
+    root.putChild(b"health", health(watch))
+    for name, branch in management.items():
+        root.putChild(name, branch)
     return root

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
-from dheera.errors import BodyTooLarge, ClientLeft
+from dheera.errors import BodyTooLarge, ClientLeft, Refusal, Unavailable
+from dheera.wire.headroom import Headroom, Holding
 
 
 class Consumer(Protocol):
@@ -62,6 +63,7 @@ class RequestBody:
         self._finished: Deferred[None] | None = None
         self._unwanted = False
         self._lost = False
+        self._holding: Holding | None = None
 
     @property
     def waiting(self) -> bool:
@@ -80,6 +82,49 @@ class RequestBody:
         if len(self._pieces) > 1:
             self._pieces = [b"".join(self._pieces)]
         return self._pieces[0] if self._pieces else b""
+
+    def gather(self, limit: int, headroom: Headroom | None = None) -> Deferred[bytes]:
+        """
+        All of the body, which then is here for whoever takes it next, as if it had come at once. Until the Deferred
+        has fired nobody else may take it; if it fails, nobody can.
+
+        :param limit: bytes that will be kept.
+        :param headroom: where they are counted until `release`, unless the body is here already. The length that the
+            client announced counts at once, a chunked body as it comes.
+        :return: fails with ``BodyTooLarge`` as soon as the body is known to be larger, and with ``Unavailable`` as soon
+            as there is no room (if the length was announced, before the client is asked to send); with ``ClientLeft``
+            if the client goes before. To cancel is to stop the body.
+        """
+        size = self.received if self.complete else self.length
+        if isinstance(size, int) and size > limit:
+            return fail(BodyTooLarge(too_large(limit)))
+        whole = self.whole()
+        if whole is not None:
+            return succeed(whole)
+        self.release()
+        self._holding = None if headroom is None else headroom.hold()
+        if self._holding is not None and isinstance(self.length, int):
+            try:
+                self._holding.grow(self.length)
+            except Unavailable as full:
+                return fail(full)
+        collector = _Collector(self, limit, self._holding)
+        self.startProducing(collector).chainDeferred(collector.done)
+        return collector.done.addCallback(lambda _: self._keep(collector.pieces))
+
+    def release(self) -> None:
+        """
+        The body has gone on, or will not: nothing that `gather` kept counts any more. Harmless when repeated.
+        """
+        if self._holding is not None:
+            self._holding.give_back()
+            self._holding = None
+
+    def _keep(self, pieces: list[bytes]) -> bytes:
+        whole = b"".join(pieces)
+        self._consumer = None
+        self._pieces = [whole] if whole else []
+        return whole
 
     # What the channel calls.
 
@@ -107,6 +152,7 @@ class RequestBody:
         The client has gone before the body was complete.
         """
         self._lost = True
+        self.release()
         finished, self._finished = self._finished, None
         if finished is not None:
             finished.errback(ClientLeft())
@@ -157,29 +203,40 @@ class RequestBody:
         self._finished = None
         self._unwanted = True
         self._pieces = []
+        self.release()
         self.resumeProducing()
 
 
 class _Collector:
     """
-    A consumer that keeps what it is given, up to a limit.
+    A consumer that keeps what it is given, up to a limit and as far as there is room.
     """
 
-    def __init__(self, body: RequestBody, limit: int) -> None:
+    def __init__(self, body: RequestBody, limit: int, holding: Holding | None) -> None:
         self.pieces: list[bytes] = []
         self.done: Deferred[None] = Deferred(lambda _: body.stopProducing())
         self._body = body
         self._limit = limit
+        self._holding = holding
         self._size = 0
 
     def write(self, piece: bytes) -> None:
         self._size += len(piece)
-        if self._size <= self._limit:
-            self.pieces.append(piece)
-        else:
-            self.pieces = []
-            self._body.stopProducing()
-            self.done.errback(BodyTooLarge(too_large(self._limit)))
+        if self._size > self._limit:
+            self._refuse(BodyTooLarge(too_large(self._limit)))
+            return
+        if self._holding is not None:
+            try:
+                self._holding.grow(self._size)
+            except Unavailable as full:
+                self._refuse(full)
+                return
+        self.pieces.append(piece)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.pieces = []
+        self._body.stopProducing()
+        self.done.errback(refusal)
 
 
 def too_large(limit: int) -> str:
@@ -196,9 +253,4 @@ async def read(body: RequestBody | None, limit: int) -> bytes:
     :raises BodyTooLarge: it has more than *limit* bytes.
     :raises ClientLeft: the client went before all of it had come.
     """
-    if body is None:
-        return b""
-    collector = _Collector(body, limit)
-    body.startProducing(collector).chainDeferred(collector.done)
-    await collector.done
-    return b"".join(collector.pieces)
+    return b"" if body is None else await body.gather(limit)

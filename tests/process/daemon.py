@@ -59,7 +59,7 @@ def environment(said: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     The environment of this process with nothing that configures dheera, and no proxies, but what is *said*.
     """
-    unwanted = {*ENVIRONMENT, CONFIG_VARIABLE, "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    unwanted = {*ENVIRONMENT, CONFIG_VARIABLE, "STATE_DIRECTORY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in unwanted}
     return {**kept, "PATH": f"{SCRIPTS}{os.pathsep}{kept.get('PATH', '')}", **(said or {})}
 
@@ -129,7 +129,8 @@ class Daemon:
 
     :param arguments: the words behind the program's name.
     :param program: the way in: ``PROGRAM``, ``MODULE`` or ``TWISTD``.
-    :param said: variables that configure it; all others that could are taken away.
+    :param said: variables that configure it; all others that could are taken away. Its state directory is a new one,
+        unless this names another.
     :param folder: where it is started.
     :param settings: its configuration file.
     :param serves: wait until it says where it serves.
@@ -156,13 +157,14 @@ class Daemon:
             file = Path(self._kept.name, "dheera.toml")
             file.write_text(self._settings)
             self._command += ["--config", str(file)]
+        own = {"DHEERA_AI_STATE_DIR": str(Path(self._kept.name, "state"))}
         self.process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self._folder,
-            env=environment(self._said),
+            env=environment({**own, **(self._said or {})}),
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None

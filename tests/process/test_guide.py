@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 from unittest import TestCase
 
-from tests.process.daemon import Daemon, alive, environment
+from tests.process import databases
+from tests.process.daemon import UPSTREAM_KEY, Daemon, alive, environment
+from tests.process.peers import Peer, Upstream, answer
 
 # The commands below are the guide's, to the letter: quotes, the comma that JSON does not know, and all.
 
@@ -107,6 +111,40 @@ curl -L -X POST 'http://0.0.0.0:4000/mistral/v1/chat/completions' \\
 }'
 """
 
+EXPORTS = """\
+export DATABASE_URL=""
+export DHEERA_AI_MASTER_KEY=""
+export MISTRAL_API_BASE=""
+"""
+
+GENERATE = """\
+curl -X POST 'http://0.0.0.0:4000/key/generate' \\
+-H 'Authorization: Bearer sk-1234' \\
+-H 'Content-Type: application/json' \\
+-d '{}'
+"""
+
+GUIDES_KEY = "sk-1234ewknldferwedojwojw"
+
+
+def pasted(command: str, daemon: Daemon) -> tuple[int, str, object]:
+    """
+    The command pasted into a shell: the status of the answer, where it came from if it is an error, its JSON.
+    """
+    here = command.replace(":4000/", f":{daemon.port}/")
+    told = "'%{stderr}%{http_code} %{header_json}'"
+    done = subprocess.run(
+        ["bash", "-c", f"{here.rstrip()} --silent --show-error --write-out {told}"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    status, _, fields = done.stderr.partition(" ")
+    source = json.loads(fields).get("x-dheera-error-source", [""])[0]
+    return int(status), source, json.loads(done.stdout)
+
 
 class CommandTests(TestCase):
     """
@@ -121,21 +159,9 @@ class CommandTests(TestCase):
 
     def pasted(self, command: str) -> tuple[int, str, object]:
         """
-        The command pasted into a shell: the status of the answer, where it came from if it is an error, its JSON.
+        The command pasted into a shell.
         """
-        here = command.replace(":4000/", f":{self.daemon.port}/")
-        told = "'%{stderr}%{http_code} %{header_json}'"
-        done = subprocess.run(
-            ["bash", "-c", f"{here.rstrip()} --silent --show-error --write-out {told}"],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.assertEqual(0, done.returncode, done.stderr)
-        status, _, fields = done.stderr.partition(" ")
-        source = json.loads(fields).get("x-dheera-error-source", [""])[0]
-        return int(status), source, json.loads(done.stdout)
+        return pasted(command, self.daemon)
 
     def test_ocr(self) -> None:
         """
@@ -211,3 +237,74 @@ class SetupTests(TestCase):
         with Daemon(program=shell, said={"DHEERA_AI_PORT": "0"}) as daemon:
             self.assertRegex(daemon.output, r"\ARUNNING on http://0\.0\.0\.0:[0-9]+\n\Z")
             self.assertTrue(alive(daemon.url))
+
+
+class VirtualKeyTests(TestCase):
+    """
+    "Advanced - Use with Virtual Keys", from the environment to the call that developers make.
+    """
+
+    def test_usual_place(self) -> None:
+        """
+        With ``DATABASE_URL`` empty as it is printed, keys are kept in the state directory, where nobody else can read
+        them.
+        """
+        with TemporaryDirectory() as folder:
+            self.follow("", DHEERA_AI_STATE_DIR=f"{folder}/dheera")
+            file = Path(folder, "dheera", "dheera.sqlite")
+            self.assertEqual((0o700, 0o600), (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777))
+
+    def test_sqlite(self) -> None:
+        """
+        So they are in the file that ``DATABASE_URL`` names.
+        """
+        with databases.sqlite() as url:
+            self.follow(url)
+            self.assertTrue(Path(url.removeprefix("sqlite:///")).is_file())
+
+    def test_postgres(self) -> None:
+        """
+        So they are in PostgreSQL.
+        """
+        with databases.postgres() as url:
+            self.follow(url)
+
+    def follow(self, database: str, **said: str) -> None:
+        """
+        Do what the guide says, step by step.
+        """
+        heard: list[tuple[bytes, bytes]] = []
+
+        def script(peer: Peer) -> None:
+            while True:
+                heard.append(peer.message())
+                peer.send(answer(b'{"object": "chat.completion"}'))
+
+        with Upstream(script) as upstream:
+            values = iter([database, "sk-1234", upstream.url])
+            exports = "\n".join(line.replace('""', f'"{next(values)}"') for line in EXPORTS.splitlines())
+            shell = ("bash", "-c", f"{exports}\nexec dheera_ai")
+            said |= {"DHEERA_AI_PORT": "0", "MISTRAL_API_KEY": UPSTREAM_KEY}
+            with Daemon(program=shell, said=said) as daemon:
+                self.assertRegex(daemon.output, r"\ARUNNING on http://0\.0\.0\.0:[0-9]+\n\Z")
+                self.assertRegex(daemon.log, r"\[warn\] The master key is short")
+
+                status, _, generated = pasted(GENERATE, daemon)
+                self.assertEqual(200, status, generated)
+                assert isinstance(generated, dict)
+                key = generated["key"]
+                self.assertRegex(key, r"\Ask-[A-Za-z0-9_-]{22,}\Z")
+
+                told = pasted(CHAT_WITH_VIRTUAL_KEY.replace(GUIDES_KEY, key), daemon)
+                self.assertEqual((200, "", {"object": "chat.completion"}), told)
+                [(head, body)] = heard
+                self.assertIn(f"\r\nAuthorization: Bearer {UPSTREAM_KEY}\r\n".encode(), head)
+                self.assertNotIn(key.encode(), head)
+                _, _, data = CHAT_WITH_VIRTUAL_KEY.partition("--data '")
+                self.assertEqual(data.removesuffix("'\n").encode(), body)  # with the comma that JSON does not know
+
+                # The key that is printed in the guide is nobody's, here; nor is a variable that nobody set.
+                for command in CHAT_WITH_VIRTUAL_KEY, CHAT, CHAT_WITH_VIRTUAL_KEY.replace(GUIDES_KEY, key + "x"):
+                    status, source, refused = pasted(command, daemon)
+                    self.assertEqual((401, "dheera"), (status, source), refused)
+                self.assertEqual(1, len(heard))

@@ -114,7 +114,7 @@ class OurErrorTests(TestCase):
             with self.assertRaises(openai.AuthenticationError) as refused:
                 client.models.list()
             self.assertIn("This API key is not known here", refused.exception.message)
-            self.assertEqual("authentication_error", refused.exception.type)
+            self.assertEqual("token_not_found_in_db", refused.exception.type)
             self.assertEqual("401", refused.exception.code)
             self.assertTrue([*client.with_options(api_key=MASTER_KEY).models.list()])
 

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from dheera.boundaries import Admission, Caller
+from dheera.boundaries import Admission, Bearer, Caller
 from dheera.wire.body import read
 from dheera.wire.limits import ClientLimits, ServerLimits
 from tests.house import LAST_CHUNK, UPSTREAM_KEY, Answer, House, Overheard, in_chunks, read_answer, request
@@ -688,7 +688,10 @@ class Broken(Exchanging):
             A gate that is broken.
             """
 
-            def admit(self, _caller: Caller) -> Deferred[Admission]:
+            def identify(self, _caller: Caller) -> Deferred[Bearer]:
+                raise NotImplementedError
+
+            def admit(self, _caller: Caller, _method: bytes, _target: bytes) -> Deferred[Admission]:
                 raise RuntimeError("inside-canary")
 
             def describe(self) -> str:
@@ -719,7 +722,10 @@ class Broken(Exchanging):
             A gate that thinks.
             """
 
-            def admit(self, _caller: Caller) -> Deferred[Admission]:
+            def identify(self, _caller: Caller) -> Deferred[Bearer]:
+                raise NotImplementedError
+
+            def admit(self, _caller: Caller, _method: bytes, _target: bytes) -> Deferred[Admission]:
                 opened.append(Deferred(lambda _: left.append(True)))
                 return opened[-1]
 

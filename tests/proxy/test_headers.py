@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.proxy.headers import NOT_SENT_BACK, NOT_SENT_UP, caller, downward, interim, offered_credential, upward
+from dheera.proxy.headers import NOT_SENT_BACK, NOT_SENT_UP, caller, downward, interim, upward
 from dheera.proxy.target import parse_base
 from dheera.wire.heads import Fields
 from tests.proxy.strategies import (
@@ -46,7 +46,8 @@ class Upward(SynchronousTestCase):
         What is promised not to go up is on the list.
         """
         promised = b"""connection keep-alive proxy-connection te trailer transfer-encoding upgrade host content-length
-        expect authorization x-api-key api-key cookie forwarded via x-real-ip"""
+        expect authorization x-api-key api-key cookie forwarded via x-real-ip x-litellm-api-key x-goog-api-key
+        ocp-apim-subscription-key"""
         self.assertEqual(set(), set(promised.split()) - NOT_SENT_UP)
 
     @given(mixed(forbidden_up()), st.data())
@@ -210,6 +211,13 @@ class Downward(SynchronousTestCase):
         self.assertEqual([(b"Link", b"</a>; rel=preload"), (b"link", b"</b>")], interim(fields))
 
 
+def offered_credential(fields: Fields) -> bytes | None:
+    return caller(fields, PEER).credential
+
+
+PEER = IPv4Address("TCP", "127.0.0.1", 1)
+
+
 class Credentials(SynchronousTestCase):
     """
     What a client offers to be let in.
@@ -224,19 +232,46 @@ class Credentials(SynchronousTestCase):
 
     def test_key_headers(self) -> None:
         """
-        ``x-api-key`` and ``api-key`` will do; the first of them, and a bearer token before either.
+        Other headers will do, in any case of their names, with or without a scheme.
         """
-        self.assertEqual(b"sk-1", offered_credential([(b"X-API-Key", b"sk-1")]))
-        self.assertEqual(b"sk-1", offered_credential([(b"Api-Key", b"sk-1"), (b"x-api-key", b"sk-2")]))
-        fields = [(b"x-api-key", b"sk-1"), (b"Authorization", b"Bearer sk-2")]
-        self.assertEqual(b"sk-2", offered_credential(fields))
+        for name in (b"X-Dheera-API-Key", b"X-LiteLLM-API-Key", b"X-API-Key", b"Api-Key"):
+            self.assertEqual(b"sk-1", offered_credential([(name, b"sk-1")]))
+            self.assertEqual(b"sk-1", offered_credential([(name, b"Bearer sk-1")]))
+
+    def test_order(self) -> None:
+        """
+        Our own header goes first, then that of LiteLLM, the bearer token, ``x-api-key``, ``api-key``, wherever they
+        stand; but a good key before one that cannot be read.
+        """
+        names = [b"api-key", b"x-api-key", b"authorization", b"x-litellm-api-key", b"x-dheera-api-key"]
+        fields: Fields = []
+        for name in names:
+            fields = [*fields, (name, b"Bearer " + name)]
+            self.assertEqual(name, offered_credential(fields))
+            self.assertEqual(name, offered_credential(fields[::-1]))
+        self.assertEqual(b"sk-1", offered_credential([(b"Authorization", b"Basic x"), (b"api-key", b"sk-1")]))
+
+    def test_two(self) -> None:
+        """
+        Two different keys are told as such; the same twice, or an empty one, is not.
+        """
+        one = (b"Authorization", b"Bearer sk-1")
+        for other, ambiguous in (
+            ((b"x-api-key", b"sk-2"), True),
+            ((b"authorization", b"bearer sk-2"), True),
+            ((b"x-api-key", b"sk-1"), False),
+            ((b"x-api-key", b""), False),
+            ((b"authorization", b"Basic eA=="), False),
+        ):
+            self.assertEqual(ambiguous, caller([one, other], PEER).ambiguous, other)
 
     def test_none(self) -> None:
         """
-        Other schemes, an empty token and no header at all offer nothing.
+        No header, or an empty one of the lesser kind, offers nothing; what should be a bearer token but is none offers
+        an empty key.
         """
         for value in (b"", b"Bearer", b"Bearer ", b"Basic c2stMQ==", b"sk-1", b"Bearersk-1", b"Token sk-1"):
-            self.assertIsNone(offered_credential([(b"Authorization", value)]), value)
+            self.assertEqual(b"", offered_credential([(b"Authorization", value)]), value)
         self.assertIsNone(offered_credential([(b"x-api-key", b""), (b"Cookie", b"api-key=sk-1")]))
         self.assertIsNone(offered_credential([]))
 
@@ -258,6 +293,26 @@ class Credentials(SynchronousTestCase):
         """
         A name that a CGI-like upstream would take for a credential does not go up.
         """
-        self.assertEqual(
-            [(b"Authorization", CREDENTIAL)], upward([(b"X_API_KEY", b"k"), (b"api_key", b"k")], CREDENTIAL)
-        )
+        for name in (
+            b"X_API_KEY",
+            b"api_key",
+            b"x_litellm-api_key",
+            b"X_Dheera_API_Key",
+            b"x_forwarded_for",
+            b"Proxy_A",
+        ):
+            self.assertEqual([(b"Authorization", CREDENTIAL)], upward([(name, b"k")], CREDENTIAL), name)
+
+    def test_subprotocol(self) -> None:
+        """
+        A subprotocol that is a key does not go up; others do.
+        """
+        for offered, crossing in (
+            (b"realtime, openai-insecure-api-key.sk-1, a", b"realtime, a"),
+            (b"realtime,OpenAI-Insecure-API-Key.sk-1", b"realtime"),
+            (b"openai-insecure-api-key.sk-1", None),
+            (b"a,b", b"a,b"),
+        ):
+            for name in (b"Sec-WebSocket-Protocol", b"sec_websocket_protocol"):
+                expected = [] if crossing is None else [(name, crossing)]
+                self.assertEqual(expected, upward([(name, offered)], CREDENTIAL)[:-1])

@@ -65,15 +65,26 @@ class Tree(SynchronousTestCase):
         Ready, until we are about to stop: then not, and when to ask again.
         """
         answer = self.ask(b"/health/readiness")
-        self.assertEqual((200, {"status": "ready"}), (answer.status, json.loads(answer.body)))
+        self.assertEqual((200, {"status": "ready", "db": "connected"}), (answer.status, json.loads(answer.body)))
         client = self.house.connect()
         client.send(b"GET /health/readiness HTTP/1.1\r\n")
         self.house.site.drain()
         client.send(b"Host: localhost\r\n\r\n")
         answer = read_answer(client.received)
-        self.assertEqual((503, {"status": "draining"}), (answer.status, json.loads(answer.body)))
+        self.assertEqual((503, {"status": "draining", "db": "connected"}), (answer.status, json.loads(answer.body)))
         self.assertEqual([b"1"], answer.values(b"retry-after"))
         self.assertEqual("closed", client.ended)
+
+    def test_database_away(self) -> None:
+        """
+        Not ready while the database is away, and ready when it is back.
+        """
+        self.house.store.fail()
+        answer = self.ask(b"/health/readiness")
+        expected = {"status": "database away", "db": "Not connected"}
+        self.assertEqual((503, expected), (answer.status, json.loads(answer.body)))
+        self.house.store.recover()
+        self.assertEqual(200, self.ask(b"/health/readiness").status)
 
     def test_head(self) -> None:
         """
@@ -116,7 +127,9 @@ class Tree(SynchronousTestCase):
             b"/health/liveliness/x",
             b"/%68ealth/x",
             b"/metrics",
-            b"/key/generate",
+            b"/key",
+            b"/key/nothing",
+            b"/keys/generate",
             b"/favicon.ico",
         ]:
             for method in ALL_METHODS:

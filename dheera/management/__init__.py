@@ -1,0 +1,3 @@
+"""
+The management API: keys, and what belongs to them, as routes that are described once, by types.
+"""

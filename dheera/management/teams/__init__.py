@@ -1,0 +1,3 @@
+"""
+``/team/...``: who shares keys, models and limits.
+"""

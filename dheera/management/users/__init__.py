@@ -1,0 +1,3 @@
+"""
+``/user/...``: the people who own keys.
+"""

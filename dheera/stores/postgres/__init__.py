@@ -1,0 +1,3 @@
+"""
+The directory in PostgreSQL, by txpostgres: imported only where ``DATABASE_URL`` names it.
+"""
