@@ -111,7 +111,8 @@ class Grant:
     """
     What the store knows of a key that is offered: the key, and who stands behind it.
 
-    :param team: ``None`` if the key names none, or one that does not exist. Its members, ``metadata`` and ``rest`` may be left out.
+    :param team: ``None`` if the key names none, or one that does not exist. Its members, ``metadata`` and ``rest`` may
+        be left out.
     :param user: likewise.
     :param until: when the digest that was offered ends, if it lives on from before a rotation.
     """
