@@ -33,7 +33,7 @@ from dheera.errors import (
 from dheera.keyring import Keyring
 from dheera.keys import Digest, Secret, digest
 from dheera.models import Models
-from dheera.routes import Routes, canonical_path, is_sensitive
+from dheera.routes import Routes, judged
 
 MASTER_REMEMBERED_SECONDS = 3600.0
 MASTER_RENEWED_SECONDS = 60.0
@@ -196,10 +196,10 @@ class KeyGate:
     def _let_through(self, found: _Pass, method: bytes, target: bytes) -> Admission:
         if found is MASTER:
             return found.admission
-        path = canonical_path(target)
+        path, sensitive = judged(target)
         routes = found.bearer.routes
         verb = method.decode("ascii")
-        if is_sensitive(path):
+        if sensitive:
             if not (self._sensitive_allowed and routes.permits(verb, path)) and not routes.names(verb, path):
                 raise NotAllowed(
                     "This endpoint hands out other credentials, or a way round this gateway, so virtual keys may not "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from attrs import frozen
@@ -75,6 +76,11 @@ DECODINGS = 3
 How often a path may have been percent-encoded.
 """
 
+REMEMBERED_BYTES = 200
+"""
+Longest path whose judgement is remembered.
+"""
+
 _READING = frozenset({"GET", "HEAD"})
 _ROUTE = re.compile(r"(?:(?P<method>GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) )?(?P<path>[/*].*)", re.DOTALL)
 _PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~@:=+,-][A-Za-z0-9._~@:=+,-]*+)++(?=\?|\Z)")
@@ -119,6 +125,23 @@ def is_sensitive(path: str) -> bool:
     Whether a canonical *path* leads to an endpoint of `SENSITIVE`, in any case of letters.
     """
     return _SENSITIVE.fullmatch(path) is not None
+
+
+def judged(target: bytes) -> tuple[str, bool]:
+    """
+    The canonical path of a target, and whether it is sensitive. Most clients ask for the same few paths again and
+    again, so short ones are remembered.
+
+    :raises BadTarget: it could be read in two ways that lead to different places.
+    """
+    path = target.partition(b"?")[0]
+    return _judged(path) if len(path) <= REMEMBERED_BYTES else _judged.__wrapped__(path)
+
+
+@lru_cache(maxsize=1024)
+def _judged(path: bytes) -> tuple[str, bool]:
+    canonical = canonical_path(path)
+    return canonical, is_sensitive(canonical)
 
 
 @frozen

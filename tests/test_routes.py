@@ -15,7 +15,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.errors import BadTarget
 from dheera.proxy.target import map_target, parse_base
-from dheera.routes import EVERYWHERE, KEY_TYPES, SENSITIVE, Routes, _sensitive, canonical_path, is_sensitive
+from dheera.routes import (
+    EVERYWHERE,
+    KEY_TYPES,
+    REMEMBERED_BYTES,
+    SENSITIVE,
+    Routes,
+    _sensitive,
+    canonical_path,
+    is_sensitive,
+    judged,
+)
 from tests.proxy import strategies
 
 BASE = parse_base("https://api.example")
@@ -418,3 +428,26 @@ class TestRoutes(SynchronousTestCase):
         self.assertTrue(all(EVERYWHERE.permits("POST", path) for path in HARMLESS + DANGEROUS))
         self.assertTrue(all(EVERYWHERE.names("POST", path) for path in DANGEROUS))
         self.assertTrue(EVERYWHERE.permits_management("POST"))
+
+
+class TestJudgement(SynchronousTestCase):
+    """
+    A path's canonical form and its verdict at once.
+    """
+
+    def test_same(self) -> None:
+        """
+        What is remembered is what would be found anew, for short paths and long ones, whatever the query.
+        """
+        for path in HARMLESS + DANGEROUS:
+            for target in (path, f"{path}?a=/v1/admin", f"{path}/{'x' * REMEMBERED_BYTES}"):
+                canonical = canonical_path(target.encode())
+                for _ in range(2):
+                    self.assertEqual((canonical, is_sensitive(canonical)), judged(target.encode()), target)
+
+    def test_refused(self) -> None:
+        """
+        A path with two meanings is refused each time.
+        """
+        for _ in range(2):
+            self.assertRaises(BadTarget, judged, b"/v1/%2e%2e/admin")
