@@ -56,6 +56,11 @@ OWN = frozenset(
 First segments of the paths of our own API.
 """
 
+TOP_SEGMENTS = r"v[0-9]+|telemetry|mcp"
+"""
+First segments of upstream's paths, as a regular expression; before all others stands ``/v1``.
+"""
+
 API_GROUPS = frozenset({"llm_api_routes", "mistral_routes", "openai_routes"})
 MANAGEMENT_GROUP = "management_routes"
 INFO_GROUP = "info_routes"
@@ -86,7 +91,7 @@ _ROUTE = re.compile(r"(?:(?P<method>GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) )?(?
 _PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~@:=+,-][A-Za-z0-9._~@:=+,-]*+)++(?=\?|\Z)")
 _ENCODED = re.compile(rb"%[0-9A-Fa-f]{2}")
 _AMBIGUOUS = re.compile(rb"[\x00-\x1f\x7f\\?#]")
-_VERSIONED = re.compile(r"/(?:v[0-9]+|telemetry|mcp)(?=/|$)|/(?:v[0-9]*)?\*")
+_VERSIONED = re.compile(rf"/(?:{TOP_SEGMENTS})(?=/|$)|/(?:v[0-9]*)?\*")
 
 
 def canonical_path(target: bytes) -> str:

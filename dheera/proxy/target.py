@@ -9,11 +9,12 @@ import re
 from attrs import frozen
 
 from dheera.errors import BadTarget, NotFound
+from dheera.routes import TOP_SEGMENTS
 from dheera.wire.outgoing import Origin, split
 
 PREFIX = b"/mistral/"
 
-_KEPT = re.compile(rb"/(?:v[0-9]+|telemetry|mcp)(?=[/?]|$)")
+_KEPT = re.compile(rf"/(?:{TOP_SEGMENTS})(?=[/?]|$)".encode())
 _SUSPECT = re.compile(rb"[\\\x00]|\.|%(?:2e|5c|00)", re.IGNORECASE)
 _DOT_SEGMENT = re.compile(rb"(?:^|/|%2f)(?:\.|%2e){1,2}(?:;[^/]*)?(?=/|%2f|$)", re.IGNORECASE)
 
