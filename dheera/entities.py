@@ -195,24 +195,6 @@ def to_document(value: object) -> Any:
     return msgspec.to_builtins(value, enc_hook=_encoded, builtin_types=(datetime, Decimal))
 
 
-def from_json(sort: type[AnyEntity], text: bytes | str) -> AnyEntity:
-    """
-    What `to_json` wrote.
-
-    :raises msgspec.ValidationError: it is not one.
-    """
-    return msgspec.json.decode(text, type=sort, dec_hook=decoded)
-
-
-def from_document(sort: type[AnyEntity], document: dict[str, Any]) -> AnyEntity:
-    """
-    What `to_document` made.
-
-    :raises msgspec.ValidationError: it is not one.
-    """
-    return msgspec.convert(document, type=sort, dec_hook=decoded)
-
-
 def now() -> datetime:
     """
     The time, aware and in UTC.

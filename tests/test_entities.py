@@ -16,8 +16,6 @@ from dheera.entities import (
     Budget,
     Key,
     decoded,
-    from_document,
-    from_json,
     kind_of,
     now,
     to_document,
@@ -28,6 +26,14 @@ from tests.stores.strategies import entities
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 ANY = st.sampled_from(sorted(KINDS)).flatmap(lambda kind: entities(KINDS[kind]))
+
+
+def from_document(sort: type[Any], document: dict[str, Any]) -> Any:
+    return msgspec.convert(document, type=sort, dec_hook=decoded)
+
+
+def from_json(sort: type[Any], text: bytes | str) -> Any:
+    return msgspec.json.decode(text, type=sort, dec_hook=decoded)
 
 
 def budget(**fields: Any) -> Budget:
