@@ -6,6 +6,7 @@ Imports no Twisted and does no I/O.
 
 from __future__ import annotations
 
+import re
 import secrets
 from hashlib import sha256
 from typing import NewType
@@ -26,6 +27,14 @@ Of a key that is kept; it names the key without opening anything.
 KEYS_AT_ONCE = 500
 """
 How many keys one call of the management API is about, at most.
+"""
+HIDDEN = "[key]"
+"""
+What stands where a key was.
+"""
+LOOK_OF_KEYS = re.compile(r"(?<![A-Za-z0-9])sk-[!-~]{8,}")
+"""
+What dheera issues, and OpenAI and others too: ``sk-`` and visible ASCII characters.
 """
 _RANDOM_BYTES = 24  # 192 bits; 32 characters
 
@@ -73,3 +82,10 @@ def masked(key: str) -> str:
     A key as it may be shown: ``sk-...`` and its last four characters.
     """
     return f"sk-...{key[-4:]}" if len(key) >= SHORTEST else "sk-..."
+
+
+def without_keys(text: str) -> str:
+    """
+    *text* without what looks like keys: clients write theirs in places where nobody expects them.
+    """
+    return LOOK_OF_KEYS.sub(HIDDEN, text) if PREFIX in text else text

@@ -51,9 +51,15 @@ class Usd:
         """
         The amount in dollars, exactly, without zeros that say nothing.
         """
+        return Decimal(str(self))
+
+    def __str__(self) -> str:
+        """
+        The amount in dollars, exactly, as a decimal number.
+        """
         whole, rest = divmod(abs(self.nano), NANO)
-        digits = f"{rest:09d}".rstrip("0")
-        return Decimal(f"{'-' if self.nano < 0 else ''}{whole}{'.' if digits else ''}{digits}")
+        digits = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+        return f"-{digits}" if self.nano < 0 else digits
 
     def __eq__(self, other: object) -> bool:
         return self.nano == other.nano if isinstance(other, Usd) else NotImplemented

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.keys import PREFIX, SHORTEST, Secret, digest, masked, mint
+from dheera.keys import HIDDEN, PREFIX, SHORTEST, Secret, digest, masked, mint, without_keys
 
 CANARY = "sk-canary-1234"
 
@@ -84,3 +84,23 @@ class KeyTests(SynchronousTestCase):
         """
         shown = masked(PREFIX + text)
         self.assertEqual("sk-..." + (text[-4:] if len(PREFIX + text) >= SHORTEST else ""), shown)
+
+
+class Texts(SynchronousTestCase):
+    """
+    Texts of others, in which keys may stand.
+    """
+
+    @given(st.text(alphabet=" ,;/?=.:\n", max_size=3), st.text(alphabet=" \n\u00e4", max_size=3))
+    def test_without_keys(self, before: str, after: str) -> None:
+        """
+        A key is not in what is left, wherever it stood; what stands around it is.
+        """
+        self.assertEqual(before + HIDDEN + after, without_keys(before + mint() + after))
+
+    def test_others_stay(self) -> None:
+        """
+        What only looks a little like a key is left as it is.
+        """
+        for text in "", "task-12345678", "sk-", "sk-short", "mistral-small-latest", "ask sk- what":
+            self.assertEqual(text, without_keys(text))
