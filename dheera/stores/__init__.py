@@ -1,5 +1,5 @@
 """
-Where the directory is kept; all adapters pass one suite.
+Where the directory and the ledger are kept, in one database; all adapters pass one suite.
 """
 
 from __future__ import annotations
@@ -9,20 +9,40 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from attrs import frozen
+
+from dheera.bookkeeping import Books
 from dheera.boundaries import Store
-from dheera.config import Config, state_directory
+from dheera.config import state_directory
+from dheera.settings import Config
+from dheera.stores.database import Database
+from dheera.stores.ledger import SqlBooks
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_ledger import MemoryBooks
+from dheera.stores.shelves import Shelves
 from dheera.stores.sql import SqlStore
 from dheera.stores.sqlite.database import SqliteDatabase
+from dheera.stores.timing import Observer, TimedDatabase, unobserved
 
 FILE = "dheera.sqlite"
 
 
-def make_store(reactor: Any, config: Config, environment: Mapping[str, str]) -> Store:
+@frozen(kw_only=True)
+class Stores:
     """
-    The store that *config* asks for, not yet open: what ``DATABASE_URL`` names, or else a file in the state directory;
-    the demo keeps nothing.
+    What one database keeps. It is the directory that is opened and closed, and the books with it.
+    """
 
+    directory: Store
+    books: Books
+
+
+def make_stores(reactor: Any, config: Config, environment: Mapping[str, str], observe: Observer = unobserved) -> Stores:
+    """
+    The stores that *config* asks for, not yet open: in what ``DATABASE_URL`` names, or else in a file in the state
+    directory; the demo keeps nothing.
+
+    :param observe: told how long each transaction takes.
     :raises ConfigurationError: there is no place for a file.
     """
     url = "" if config.store.url is None else config.store.url.reveal()
@@ -30,26 +50,45 @@ def make_store(reactor: Any, config: Config, environment: Mapping[str, str]) -> 
         # psycopg2 is a big library: those who do not use it need not load it.
         from dheera.stores.postgres.database import PostgresDatabase  # noqa: PLC0415
 
-        return SqlStore(
+        return _both(
+            reactor,
+            observe,
             PostgresDatabase(
                 reactor,
                 url,
                 connections=config.store.connections,
                 patience_seconds=config.store.patience_seconds,
-            )
+            ),
         )
     if url:
-        return SqlStore(SqliteDatabase(reactor, sqlite_path(url), patience_seconds=config.store.patience_seconds))
+        return _both(
+            reactor, observe, SqliteDatabase(reactor, sqlite_path(url), patience_seconds=config.store.patience_seconds)
+        )
     if config.demo:
-        return MemoryStore()
-    return SqlStore(
+        return memory_stores()
+    return _both(
+        reactor,
+        observe,
         SqliteDatabase(
             reactor,
             state_directory(config, environment) / FILE,
             in_state_directory=True,
             patience_seconds=config.store.patience_seconds,
-        )
+        ),
     )
+
+
+def memory_stores() -> Stores:
+    """
+    Stores that keep all as long as the process lives.
+    """
+    shelves = Shelves()
+    return Stores(directory=MemoryStore(shelves), books=MemoryBooks(shelves))
+
+
+def _both(reactor: Any, observe: Observer, plain: Database) -> Stores:
+    database = TimedDatabase(plain, reactor, observe)
+    return Stores(directory=SqlStore(database), books=SqlBooks(database))
 
 
 def place_of(config: Config, environment: Mapping[str, str]) -> str:

@@ -7,84 +7,22 @@ columns come from `tables` alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define
 from msgspec import structs
 from twisted.internet.defer import Deferred
 
 from dheera.boundaries import Add, Change, Grant, Put, Query, Remove, Retire, Rotate, Spent, Store, Write
 from dheera.entities import AnyEntity, AuditLine, Key, Team, User, kind_of
 from dheera.keys import Digest
+from dheera.stores.database import Database, Step
 from dheera.stores.tables import AUDIT, KEYS, TABLES, TEAMS, USERS, AnyStruct, Table, table_of, utc
 
-Rows: TypeAlias = list[tuple[Any, ...]]
-"""
-What one statement gave.
-"""
 RETIRED_BY = frozenset({"id", "user_id", "team_id"})
-
-
-@frozen
-class Step:
-    """
-    One statement of a transaction.
-
-    :param sql: with placeholders ``:name``; it holds no other colon, and no per cent sign.
-    :param parameters: texts, whole numbers, booleans, ``None`` and aware times; there may be more than the text names.
-    :param touching: rows that it must change; any other number undoes the transaction and is told as `Outdated`.
-    """
-
-    sql: str
-    parameters: Mapping[str, object] = field(factory=dict, repr=False)
-    touching: int | None = None
-
-
-class Database(Protocol):
-    """
-    What `SqlStore` stands on: transactions, and news of them.
-    """
-
-    def open(self) -> Deferred[None]:
-        """
-        As `Store.open`.
-        """
-        ...
-
-    def close(self) -> Deferred[None]:
-        """
-        As `Store.close`.
-        """
-        ...
-
-    def is_away(self) -> bool:
-        """
-        As `Store.is_away`.
-        """
-        ...
-
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
-        """
-        As `Store.watch`.
-        """
-        ...
-
-    def run(
-        self, steps: Sequence[Step], *, changes: Sequence[Change] | None = None, slow: bool = False
-    ) -> Deferred[list[Rows]]:
-        """
-        Do *steps* in one transaction.
-
-        :param changes: what is published with it, in the same transaction, and told to the watcher of this process
-            before the Deferred fires; ``None`` if it only reads.
-        :param slow: it reads, and may take long: others must not wait for it.
-        :return: the rows that each step gave. Fails with `StoreAway`, `Outdated` or `Taken`, and then
-            nothing was done.
-        """
-        ...
 
 
 @define(eq=False)

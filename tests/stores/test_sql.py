@@ -6,7 +6,8 @@ from tempfile import TemporaryDirectory
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Add, Put, Query, Retire, Write
-from dheera.stores.sql import Step, finding, looking_up, writing
+from dheera.stores.database import Step
+from dheera.stores.sql import finding, looking_up, writing
 from dheera.stores.sqlite.file import SqliteFile
 from dheera.stores.sqlite.migration import connect
 from dheera.stores.tables import AUDIT, BUDGETS, CUSTOMERS, KEYS, TEAMS, USERS

@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from dheera.config import Config, Storage
 from dheera.errors import CannotStart
 from dheera.keys import Secret
-from dheera.stores import make_store
+from dheera.settings import Config, Storage
+from dheera.stores import make_stores
 
 
 class PlaceTests(TestCase):
@@ -37,7 +37,7 @@ class PlaceTests(TestCase):
         """
         from twisted.internet import reactor
 
-        store = make_store(reactor, Config(store=storage), {})
+        store = make_stores(reactor, Config(store=storage), {}).directory
         try:
             await store.open()
         except CannotStart as error:
@@ -77,8 +77,7 @@ class PlaceTests(TestCase):
                 await self.problem(self.storage(path)),
             )
             self.assertEqual(
-                f"the state directory {path} cannot be made ({self.file} is not a directory): "
-                "set DHEERA_AI_STATE_DIR or DATABASE_URL",
+                f"the state directory {path} cannot be made ({self.file} is not a directory): set DHEERA_AI_STATE_DIR",
                 await self.problem(self.storage(state_dir=path)),
             )
 
@@ -93,7 +92,7 @@ class PlaceTests(TestCase):
         (self.folder / "dheera.sqlite").mkdir()
         self.assertEqual(
             f"the database's file {self.folder}/dheera.sqlite cannot be opened (Is a directory): "
-            "set DHEERA_AI_STATE_DIR or DATABASE_URL",
+            "set DHEERA_AI_STATE_DIR",
             await self.problem(self.storage(state_dir=self.folder)),
         )
 
@@ -115,5 +114,5 @@ class PatienceTests(TestCase):
         with TemporaryDirectory() as folder:
             for place in {"url": Secret(f"sqlite:///{folder}/keys.sqlite")}, {"state_dir": Path(folder)}:
                 storage: Any = {**place, "patience_seconds": 1.25}
-                store: Any = make_store(Clock(), Config(store=Storage(**storage)), {})
-                self.assertEqual(1.25, store._database._patience_seconds)
+                store: Any = make_stores(Clock(), Config(store=Storage(**storage)), {}).directory
+                self.assertEqual(1.25, store._database._database._patience_seconds)

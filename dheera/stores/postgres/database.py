@@ -18,14 +18,14 @@ from twisted.python.failure import Failure
 
 from dheera.boundaries import Change
 from dheera.errors import CannotStart, NewerSchema, Outdated, StoreAway
+from dheera.stores.database import AnyStep, Database, Filling, Rows, Step
 from dheera.stores.migrations import migrations
 from dheera.stores.postgres.dialling import Unreachable, dialler_for
 from dheera.stores.postgres.echoes import ANYTHING, Echoes
 from dheera.stores.postgres.line import BROKEN, Line
 from dheera.stores.postgres.listening import Listener
 from dheera.stores.postgres.pool import Pool
-from dheera.stores.postgres.transaction import Transaction, require_sendable
-from dheera.stores.sql import Database, Rows, Step
+from dheera.stores.postgres.transaction import Transaction, filling, require_sendable
 
 MIGRATION_SECONDS = 600.0
 """
@@ -143,7 +143,7 @@ class PostgresDatabase:
 
     def run(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[AnyStep],
         *,
         changes: Sequence[Change] | None = None,
         slow: bool = False,  # noqa: ARG002 - several are served at once
@@ -176,7 +176,8 @@ class PostgresDatabase:
         if not self._under_way and self._closing is not None and not self._closing.called:
             self._closing.callback(None)
 
-    async def _run(self, steps: Sequence[Step], changes: Sequence[Change] | None) -> list[Rows]:
+    async def _run(self, given: Sequence[AnyStep], changes: Sequence[Change] | None) -> list[Rows]:
+        steps = [filling(each) if isinstance(each, Filling) else each for each in given]
         require_sendable(steps)
         if not changes:
             return await self._persist(steps, None if changes is None else ())

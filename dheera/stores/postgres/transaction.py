@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import psycopg2  # type: ignore[import-untyped]  # it has no types
 from attrs import define, field
 
 from dheera.errors import BadRequest, Outdated, StoreAway, Taken
+from dheera.stores.database import Filling, Step
 from dheera.stores.postgres.line import BROKEN, Answer, Line
 from dheera.stores.postgres.listening import CHANNEL
-from dheera.stores.sql import Step
 
 _PLACEHOLDER = re.compile(r":([a-z][a-z0-9_]*)")
 _PUBLICATION = "select pg_notify(%(channel)s, payload) from unnest(%(payloads)s::text[]) as payload; commit"
@@ -127,6 +128,17 @@ class Transaction:
             await self._line.ask(begin + _PUBLICATION, {"channel": CHANNEL, "payloads": list(self._payloads)})
         else:
             await self._line.ask(begin + "commit")
+
+
+def filling(those: Filling) -> Step:
+    """
+    The step that puts *those* rows into their table, in their order: as one text, which PostgreSQL takes apart. Many
+    values would each have to be quoted here.
+    """
+    names = ", ".join(those.columns)
+    rows = [dict(zip(those.columns, row, strict=True)) for row in those.rows]
+    source = f"select {names} from json_populate_recordset(cast(null as {those.table}), :rows)"  # noqa: S608 - our own names
+    return Step(those.sql(source), {"rows": msgspec.json.encode(rows).decode()})
 
 
 def require_sendable(steps: Iterable[Step]) -> None:

@@ -23,7 +23,7 @@ from twisted.python.threadpool import ThreadPool
 
 from dheera.boundaries import Change
 from dheera.errors import StoreAway
-from dheera.stores.sql import Database, Rows, Step
+from dheera.stores.database import AnyStep, Database, Rows
 from dheera.stores.sqlite.file import Hindered, SqliteFile
 
 log = Logger()
@@ -149,7 +149,7 @@ class SqliteDatabase:
         ]
 
     def run(
-        self, steps: Sequence[Step], *, changes: Sequence[Change] | None = None, slow: bool = False
+        self, steps: Sequence[AnyStep], *, changes: Sequence[Change] | None = None, slow: bool = False
     ) -> Deferred[list[Rows]]:
         """
         Do *steps* in one transaction.
@@ -167,11 +167,11 @@ class SqliteDatabase:
             self._lose(away)
             raise
 
-    async def _find(self, steps: Sequence[Step]) -> list[Rows]:
+    async def _find(self, steps: Sequence[AnyStep]) -> list[Rows]:
         self._require_readable()
         return await self._on(self._reading, lambda _: self._file.read(steps))
 
-    async def _search(self, steps: Sequence[Step]) -> list[Rows]:
+    async def _search(self, steps: Sequence[AnyStep]) -> list[Rows]:
         self._require_readable()
         if self._searches >= MOST_SEARCHES:
             raise Hindered
@@ -187,7 +187,7 @@ class SqliteDatabase:
         if self._deaf and self._polling.running:
             raise Hindered
 
-    async def _write(self, steps: Sequence[Step], changes: Sequence[Change]) -> list[Rows]:
+    async def _write(self, steps: Sequence[AnyStep], changes: Sequence[Change]) -> list[Rows]:
         try:
             rows, serials = await self._on(self._writing, lambda patience: self._file.write(steps, changes, patience))
         except StoreAway as away:

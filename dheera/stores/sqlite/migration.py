@@ -32,7 +32,7 @@ def set_up(path: Path, *, in_state_directory: bool) -> None:
     """
 
     def cannot_start(problem: str, error: Exception) -> CannotStart:
-        advice = "set DHEERA_AI_STATE_DIR or DATABASE_URL" if in_state_directory else "change DATABASE_URL"
+        advice = "set DHEERA_AI_STATE_DIR" if in_state_directory else "change DATABASE_URL"
         return CannotStart(f"{problem} ({_reason(path.parent, error)}): {advice}")
 
     try:

@@ -9,12 +9,13 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from dheera.boundaries import Add, Change, Query, Store
 from dheera.entities import Key
 from dheera.errors import NewerSchema, StoreAway
+from dheera.stores.database import Step
 from dheera.stores.migrations import migrations
 from dheera.stores.postgres import listening
 from dheera.stores.postgres.database import CannotSetUp, PostgresDatabase
 from dheera.stores.postgres.dialling import Unreachable
 from dheera.stores.postgres.listening import Mute
-from dheera.stores.sql import SqlStore, Step
+from dheera.stores.sql import SqlStore
 from tests.postgres import PASSWORD, OnPostgres, Street, server
 from tests.stores import suite
 from tests.stores.contract import NOON, a_key, opening

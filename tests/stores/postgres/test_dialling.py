@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IResolutionReceiver
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.config import ConfigurationError
+from dheera.stores.database import Step
 from dheera.stores.postgres.dialling import Unreachable, dialler_for
-from dheera.stores.sql import Step
 from tests.postgres import PASSWORD, OnPostgres
 
 SECRET = "canary"

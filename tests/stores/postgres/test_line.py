@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from twisted.internet.error import ConnectionDone
 
+from dheera.stores.database import Step
 from dheera.stores.postgres.line import Line
-from dheera.stores.sql import Step
 from tests.postgres import OnPostgres
 
 

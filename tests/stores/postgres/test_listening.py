@@ -3,8 +3,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Change
+from dheera.stores.database import Step
 from dheera.stores.postgres.echoes import LONGEST_PAYLOAD_BYTES, MOST_PAYLOADS, Echoes
-from dheera.stores.sql import Step
 from tests.postgres import OnPostgres
 
 

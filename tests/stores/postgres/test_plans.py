@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dheera.boundaries import Query, Retire
-from dheera.stores.sql import _LOOK_UP, Step, finding, writing
+from dheera.stores.database import Step
+from dheera.stores.sql import _LOOK_UP, finding, writing
 from dheera.stores.tables import AUDIT, KEYS
 from tests.postgres import OnPostgres
 from tests.stores.contract import NOON, hour, opening

@@ -6,11 +6,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 
 from dheera.errors import StoreAway
+from dheera.stores.database import Step
 from dheera.stores.postgres import pool as pools
 from dheera.stores.postgres.dialling import Dialler, Unreachable, dialler_for
 from dheera.stores.postgres.line import Line
 from dheera.stores.postgres.pool import Pool
-from dheera.stores.sql import Step
 from tests.postgres import OnPostgres
 
 

@@ -15,7 +15,8 @@ from twisted.internet.defer import CancelledError
 from dheera.boundaries import Add, Change, Grant, Put, Query
 from dheera.entities import Key, Team
 from dheera.errors import CannotStart, StoreAway
-from dheera.stores.sql import SqlStore, Step, writing
+from dheera.stores.database import Step
+from dheera.stores.sql import SqlStore, writing
 from dheera.stores.sqlite.database import MOST_SEARCHES
 from dheera.stores.sqlite.migration import connect
 from tests.stores import suite

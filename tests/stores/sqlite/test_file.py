@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Add, Change
 from dheera.entities import Key
-from dheera.stores.sql import Step
+from dheera.stores.database import Step
 from dheera.stores.sqlite.file import CHANGES_KEPT, SqliteFile
 from dheera.stores.sqlite.migration import connect
 from tests.stores.contract import NOON, Heard, a_key, opening

@@ -118,7 +118,7 @@ class MigrationTests(OnSqlite):
             """
             import sys
             from pathlib import Path
-            from dheera.stores.sql import Step
+            from dheera.stores.database import Step
             from dheera.stores.sqlite.file import SqliteFile
             print("ready", flush=True)
             sys.stdin.readline()
