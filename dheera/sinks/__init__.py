@@ -1,0 +1,3 @@
+"""
+Where records go; all sinks pass one suite.
+"""
