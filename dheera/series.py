@@ -1,0 +1,158 @@
+"""
+Calls that are counted together, since they have the same labels. Labels are bounded, whatever callers make up.
+
+No Twisted and no I/O, but the files in which prometheus_client keeps what several workers count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from attrs import define, field
+from prometheus_client import Counter, Histogram
+
+from dheera.money import NANO
+from dheera.records import Outcome, Record
+from dheera.usage import Usage
+
+OTHER = "other"
+MOST_NAMES = 1000
+"""
+Of models, of keys, and of teams, that are told apart.
+"""
+MOST_SERIES = 10_000
+"""
+Of calls with different labels.
+"""
+
+Labels: TypeAlias = tuple[str, str, str, str, int | None, Outcome]
+"""
+Endpoint, model, key, team, status, outcome.
+"""
+
+
+@define(eq=False, kw_only=True)
+class Series:
+    """
+    What is counted of calls that have the same labels. Whole numbers are added up here, and reach prometheus_client
+    with the next `flush`: that takes a microsecond for each, and a call has nine.
+    """
+
+    _counters: Mapping[str, Counter]
+    _duration: Histogram
+    _first_byte: Histogram
+    _gap: Histogram
+    _per_token: Histogram
+    requests: int = 0
+    unpriced: int = 0
+    estimated: int = 0
+    cost: int = 0
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    def add(self, record: Record) -> None:
+        """
+        Count *record*.
+        """
+        self.requests += 1
+        self.bytes_up += record.request_bytes or 0
+        self.bytes_down += record.response_bytes
+        self._duration.observe(record.duration_us / 1e6)
+        if record.first_byte_us is not None:
+            self._first_byte.observe(record.first_byte_us / 1e6)
+        if record.is_stream and record.longest_gap_us is not None:
+            self._gap.observe(record.longest_gap_us / 1e6)
+        if record.cost_nano_usd is None:
+            self.unpriced += 1
+        else:
+            self.cost += record.cost_nano_usd
+        self.estimated += record.estimated
+        if record.usage is not None:
+            self._add_usage(record, record.usage)
+
+    def _add_usage(self, record: Record, usage: Usage) -> None:
+        self.prompt += usage.prompt_tokens
+        self.cached += usage.cached_tokens
+        self.completion += usage.completion_tokens
+        is_told = record.is_stream and not record.estimated and usage.completion_tokens > 0
+        if is_told and record.first_byte_us is not None:
+            self._per_token.observe((record.duration_us - record.first_byte_us) / 1e6 / usage.completion_tokens)
+
+    def flush(self) -> None:
+        """
+        Let prometheus_client have what was added up.
+        """
+        for name, counter in self._counters.items():
+            if amount := getattr(self, name):
+                counter.inc(amount / NANO if name == "cost" else amount)
+                setattr(self, name, 0)
+
+
+@define(eq=False)
+class _Names:
+    """
+    Label values of which there are not too many.
+    """
+
+    _known: set[str] = field(factory=set)
+
+    def bounded(self, name: str) -> str:
+        if name in self._known or not name:
+            return name
+        if len(self._known) >= MOST_NAMES:
+            return OTHER
+        self._known.add(name)
+        return name
+
+
+@define(eq=False)
+class Sorting:
+    """
+    Finds the series of each record.
+
+    :param is_known: whether a model has a price.
+    :param make: a series with these labels.
+    """
+
+    _is_known: Callable[[str], bool]
+    _make: Callable[[Labels], Series]
+    _models: _Names = field(factory=_Names, init=False)
+    _keys: _Names = field(factory=_Names, init=False)
+    _teams: _Names = field(factory=_Names, init=False)
+    _series: dict[Labels, Series] = field(factory=dict, init=False)
+    _spelled: dict[Labels, Series] = field(factory=dict, init=False)
+
+    def find(self, record: Record) -> Series:
+        """
+        The series of *record*, which may begin with it.
+        """
+        team = record.team_alias or record.team_id or ""
+        model = record.answered_model or record.model or ""
+        spelled = (record.endpoint, model, record.key_alias, team, record.status, record.outcome)
+        found = self._spelled.get(spelled)
+        if found is None:
+            if len(self._spelled) >= MOST_SERIES:
+                self._spelled.clear()  # names that nobody bounds must not fill the memory
+            found = self._spelled[spelled] = self._bounded(spelled)
+        return found
+
+    def flush(self) -> None:
+        """
+        Let prometheus_client have what was added up in all of them.
+        """
+        for series in self._series.values():
+            series.flush()
+
+    def _bounded(self, spelled: Labels) -> Series:
+        endpoint, named, alias, group, status, outcome = spelled
+        model = self._models.bounded(named) if not named or self._is_known(named) else OTHER
+        labels: Labels = (endpoint, model, self._keys.bounded(alias), self._teams.bounded(group), status, outcome)
+        if labels not in self._series and len(self._series) >= MOST_SERIES:
+            labels = (endpoint, OTHER, OTHER, OTHER, status, outcome)
+        if labels not in self._series:
+            self._series[labels] = self._make(labels)
+        return self._series[labels]
