@@ -60,22 +60,22 @@ def import_keys(connection: Connection, /, *, file: IO[bytes], form: str | None,
     come back. Each row that fails is told with its line, and makes the exit code 1. What dheera thinks of the values in
     a row is not known before it is sent, so a dry run may promise too much.
     """
-    tally = Tally(loud=not connection.as_json, dry_run=dry_run)
+    results = Results(loud=not connection.as_json, dry_run=dry_run)
     trouble: Exception | None = None
     try:
-        for batch in _batches(records(file, TOKEN, form), tally):
-            _bring(connection.api, batch, tally)
-            tally.progress()
+        for batch in _batches(records(file, TOKEN, form), results):
+            _bring(connection.api, batch, results)
+            results.progress()
     except (Unreadable, CallFailed) as error:
         trouble = error
-    tally.finish()
-    if isinstance(trouble, Unreadable) and not tally.rows:
+    results.finish()
+    if isinstance(trouble, Unreadable) and not results.rows:
         raise Failed(f"{trouble}.")
-    connection.show(tally.told(), lambda _: [tally.sentence()])
+    connection.show(results.told(), lambda _: [results.sentence()])
     if trouble is not None:
         again = " Run it again when that is mended: keys that are there are passed over."
         raise Failed(f"{str(trouble).removesuffix('.')}.{'' if dry_run else again}")
-    if tally.failed:
+    if results.failed:
         click.get_current_context().exit(1)
 
 
@@ -94,7 +94,7 @@ class Row:
 
 
 @define(eq=False)
-class Tally:
+class Results:
     """
     What has become of the rows so far, told as it happens.
 
@@ -160,7 +160,7 @@ class Tally:
         }
 
 
-def _batches(rows: Records, tally: Tally) -> Iterator[list[Row]]:
+def _batches(rows: Records, results: Results) -> Iterator[list[Row]]:
     """
     The usable rows, as many together as fit into one call. What was read before the file breaks off comes too.
     """
@@ -169,7 +169,7 @@ def _batches(rows: Records, tally: Tally) -> Iterator[list[Row]]:
     trouble: Unreadable | None = None
     try:
         for each in rows:
-            row = _usable(each, tally)
+            row = _usable(each, results)
             if row is None:
                 continue
             if batch and (len(batch) == ROWS_AT_ONCE or size + row.size > BYTES_AT_ONCE):
@@ -185,18 +185,18 @@ def _batches(rows: Records, tally: Tally) -> Iterator[list[Row]]:
         raise trouble
 
 
-def _usable(record: Record | Misfit, tally: Tally) -> Row | None:
+def _usable(record: Record | Misfit, results: Results) -> Row | None:
     if isinstance(record, Misfit):
-        tally.fail(record.line, record.name, record.reason)
+        results.fail(record.line, record.name, record.reason)
         return None
     name = shown(record.cells)
     try:
         content = token_row(record.cells)
         return Row(line=record.line, name=name, content=content, size=len(to_json(content)))
     except Unusable as error:
-        tally.fail(record.line, name, str(error))
+        results.fail(record.line, name, str(error))
     except (UnicodeEncodeError, OverflowError, RecursionError):
-        tally.fail(
+        results.fail(
             record.line,
             name,
             "there is what cannot be sent: half a character, a whole number beyond 64 bits, or values nested too deep",
@@ -204,17 +204,17 @@ def _usable(record: Record | Misfit, tally: Tally) -> Row | None:
     return None
 
 
-def _bring(api: Api, batch: Sequence[Row], tally: Tally) -> None:
+def _bring(api: Api, batch: Sequence[Row], results: Results) -> None:
     """
     Import those rows of *batch* that are not there.
     """
     there = _there(api, [row.content[TOKEN] for row in batch])
     new = [row for row in batch if row.content[TOKEN] not in there]
-    tally.there += len(batch) - len(new)
-    if tally.dry_run:
-        tally.imported += len(new)
+    results.there += len(batch) - len(new)
+    if results.dry_run:
+        results.imported += len(new)
     elif new:
-        _send(api, new, tally)
+        _send(api, new, results)
 
 
 def _there(api: Api, tokens: Sequence[str]) -> set[str]:
@@ -227,7 +227,7 @@ def _there(api: Api, tokens: Sequence[str]) -> set[str]:
     return {row["token"] for row in found["info"]}
 
 
-def _send(api: Api, rows: Sequence[Row], tally: Tally) -> None:
+def _send(api: Api, rows: Sequence[Row], results: Results) -> None:
     """
     Import *rows*. Where the call as a whole is refused for one of them, the others go without it.
     """
@@ -237,14 +237,14 @@ def _send(api: Api, rows: Sequence[Row], tally: Tally) -> None:
         if refused.status not in _SPLIT:
             raise
         if len(rows) == 1:
-            tally.fail(rows[0].line, rows[0].name, str(refused))
+            results.fail(rows[0].line, rows[0].name, str(refused))
             return
         half = len(rows) // 2
-        _send(api, rows[:half], tally)
-        _send(api, rows[half:], tally)
+        _send(api, rows[:half], results)
+        _send(api, rows[half:], results)
         return
     for row, became in zip(rows, answer["rows"], strict=True):
         if became["imported"]:
-            tally.imported += 1
+            results.imported += 1
         else:
-            tally.fail(row.line, row.name, became["failed_reason"])
+            results.fail(row.line, row.name, became["failed_reason"])

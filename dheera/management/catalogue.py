@@ -10,6 +10,7 @@ from dheera.management.keys import life as key_life
 from dheera.management.keys import looks as key_looks
 from dheera.management.keys import making as keys
 from dheera.management.routes import AnyRoute
+from dheera.management.spending import activity, lists, logs, own, pruning, report
 from dheera.management.teams import looks as team_looks
 from dheera.management.teams import making as teams
 from dheera.management.teams import members
@@ -28,5 +29,11 @@ ROUTES: tuple[AnyRoute, ...] = (
     *members.ROUTES,
     *customers.ROUTES,
     *budgets.ROUTES,
+    *logs.ROUTES,
+    *report.ROUTES,
+    *lists.ROUTES,
+    *activity.ROUTES,
+    *own.ROUTES,
+    *pruning.ROUTES,
     *audit.ROUTES,
 )

@@ -14,6 +14,7 @@ from attrs import field, frozen
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
+from dheera.bookkeeping import Books
 from dheera.boundaries import Caller, Store
 from dheera.entities import Key
 from dheera.errors import Refusal
@@ -78,12 +79,14 @@ class Office:
     """
     What verbs work with.
 
+    :param books: the ledger.
     :param now: the time, aware and in UTC.
     :param strict_fields: whether fields that a route does not know are faults.
     :param reserved: digests that no virtual key may have: that of the master key.
     """
 
     store: Store
+    books: Books
     now: Callable[[], datetime]
     strict_fields: bool = False
     reserved: frozenset[Digest] = field(default=frozenset(), repr=False)

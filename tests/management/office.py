@@ -23,6 +23,8 @@ from dheera.management.catalogue import ROUTES
 from dheera.management.routes import Actor, AnyRoute, Authority, Office
 from dheera.proxy.exchange import CALL_ID
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_ledger import MemoryBooks
+from dheera.stores.shelves import Shelves
 from dheera.web.api import Branch
 from dheera.web.management import management
 from dheera.wire.limits import ServerLimits
@@ -89,14 +91,18 @@ class Desk:
         strict_fields: bool = False,
         authority: Authority | None = None,
         store: MemoryStore | None = None,
+        books: MemoryBooks | None = None,
         routes: Sequence[AnyRoute] = ROUTES,
     ) -> None:
         self.now = START
         self.network = Network()
-        self.store = store or MemoryStore()
+        shelves = Shelves()
+        self.store = store or MemoryStore(shelves)
+        self.books = books or MemoryBooks(shelves)
         self.store.open()
         self.office = Office(
             store=self.store,
+            books=self.books,
             now=lambda: self.now,
             strict_fields=strict_fields,
             reserved=frozenset({digest(MASTER.encode())}),

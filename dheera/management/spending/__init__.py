@@ -1,0 +1,3 @@
+"""
+``/spend/...`` and its kin: what was spent, by whom and on what.
+"""
