@@ -169,8 +169,9 @@ class Daemon:
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._output, self._errors = _Heard(self.process.stdout), _Heard(self.process.stderr)
-        # Under twistd the log is standard output.
-        if not self._output.wait_for(lambda said: len(_RUNNING.findall(said)) >= self._doors):
+        # Under twistd the log is standard output; where records are, the log is the place.
+        self._announced = self._errors if "[sinks.stdout]" in self._settings else self._output
+        if not self._announced.wait_for(lambda said: len(_RUNNING.findall(said)) >= self._doors):
             self.__exit__(None, None, None)
             raise AssertionError(f"It does not serve:\n{self.output}\n{self.log}")
         return self
@@ -196,7 +197,7 @@ class Daemon:
         """
         Where it says that it serves.
         """
-        return _RUNNING.findall(self.output)
+        return _RUNNING.findall(self._announced.text)
 
     @property
     def url(self) -> str:

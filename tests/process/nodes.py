@@ -47,7 +47,8 @@ class TwoNodes(TestCase):
         Two that start at once on an empty database both serve, from one and the same directory.
         """
         for each in self.here, master(self.there):
-            self.assertEqual({"status": "ready", "db": "connected"}, each.look("/health/readiness"))
+            expected = {"status": "ready", "db": "connected", "spool": "writable"}
+            self.assertEqual(expected, each.look("/health/readiness"))
         self.here.do("/user/new", user_id="ada")
         self.assertEqual("ada", master(self.there).look("/user/info?user_id=ada")["user_id"])
 

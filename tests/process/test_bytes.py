@@ -19,6 +19,7 @@ from tests.process.daemon import PATIENCE_SECONDS, UPSTREAM_KEY, Daemon, environ
 from tests.process.peers import STREAM_HEAD, Peer, Upstream, answer, chunk, connect, request
 
 DATE = b"Date: Sun, 22 Nov 2026 18:30:00 GMT"
+OVERHEAD = re.compile(rb"x-dheera-overhead-ms: [0-9]+\.[0-9]{3}\r\n")
 CALL_ID = re.compile(rb"x-dheera-call-id: [0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\r\n")
 
 
@@ -112,7 +113,7 @@ class OverTheWireTests(TestCase):
     def test_answer(self) -> None:
         """
         Status, reason, header lines and body come back as they were written. What is missing is what the house rules
-        name; what is new is the call's id.
+        name; what is new is the call's id, its cost, and what of its time was ours.
         """
         body = bytes(range(256))
         self.keeper.reply = (
@@ -134,6 +135,7 @@ class OverTheWireTests(TestCase):
         self.client.send(request("GET", "/mistral/files/1"))
         head, heard = self.client.message()
         self.assertRegex(head, CALL_ID)
+        self.assertRegex(head, OVERHEAD)
         self.assertEqual(
             [
                 b"HTTP/1.1 299 Quite  All Right",
@@ -146,10 +148,11 @@ class OverTheWireTests(TestCase):
                 DATE,
                 b"Location: /mistral/v1/files/1?a=b#c",
                 b"Content-Length: 256",
+                b"x-dheera-response-cost: 0",
                 b"",
                 b"",
             ],
-            CALL_ID.sub(b"", head).split(b"\r\n"),
+            OVERHEAD.sub(b"", CALL_ID.sub(b"", head)).split(b"\r\n"),
         )
         self.assertEqual(body, heard)
 

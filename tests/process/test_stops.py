@@ -5,6 +5,7 @@ cut.
 
 from __future__ import annotations
 
+import json
 import signal
 from threading import Semaphore
 from unittest import TestCase
@@ -139,7 +140,8 @@ class DrainTests(TestCase):
             head = slow.head()
             self.assertTrue(head.startswith(b"HTTP/1.1 503 "), head)
             self.assertIn(b"\r\nconnection: close\r\n", head.lower())
-            self.assertEqual(b'{"status": "draining"}', slow.rest())
+            words = {"status": "draining", "db": "connected", "spool": "writable"}
+            self.assertEqual(words, json.loads(slow.rest()))
             self.assertEqual(0, daemon.ended())
 
     def test_too_long(self) -> None:

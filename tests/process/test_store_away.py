@@ -36,7 +36,8 @@ def is_ready(daemon: Daemon) -> bool:
     if answer.status == 200:
         return True
     assert (answer.status, answer.fields["retry-after"]) == (503, "1"), answer
-    assert answer.document == {"status": "database away", "db": "Not connected"}, answer
+    expected = {"status": "database away", "db": "Not connected", "spool": "writable"}
+    assert answer.document == expected, answer
     return False
 
 

@@ -169,9 +169,40 @@ class TwistdTests(TestCase):
                 check=False,
             )
             self.assertEqual(1, done.returncode)
-            self.assertIn(f"Couldn't listen on 127.0.0.1:{first.port}", done.stdout + done.stderr)
+            self.assertIn(f"dheera cannot listen on 127.0.0.1:{first.port}", done.stdout + done.stderr)
             eventually(lambda: not (self.folder / "twistd.pid").exists(), "no process id stays behind")
+            self.assertIn("another program listens there", (self.folder / "log").read_text())
             self.assertTrue(alive(first.url))
+
+    def test_port_in_use_in_the_foreground(self) -> None:
+        """
+        So it is in the foreground: the log says why, it is exit 1, and no process id stays behind.
+        """
+        with Daemon("--demo", *ANY_PORT) as first:
+            arguments = ("-n", "dheera", "--host", "127.0.0.1", "--port", str(first.port))
+            with Daemon(*arguments, program=TWISTD, folder=self.folder, serves=False) as second:
+                self.assertEqual(1, second.ended())
+                self.assertIn(f"dheera cannot listen on 127.0.0.1:{first.port}", second.output)
+                self.assertNotIn("Traceback", second.output + second.log)
+        self.assertFalse((self.folder / "twistd.pid").exists())
+
+    def test_no_place_for_keys(self) -> None:
+        """
+        What fails in a thread is told as well to whoever started it, and is exit 1.
+        """
+        (self.folder / "file").touch()
+        done = subprocess.run(
+            [*TWISTD, "--logfile=log", "dheera", "--host", "127.0.0.1", "--port", "0"],
+            cwd=self.folder,
+            env=environment({"DHEERA_AI_STATE_DIR": str(self.folder / "file" / "state")}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(1, done.returncode)
+        self.assertIn("dheera cannot start: ", done.stdout + done.stderr)
+        self.assertIn("is not a directory): set DHEERA_AI_STATE_DIR", (self.folder / "log").read_text())
 
     def test_listed(self) -> None:
         """
