@@ -73,7 +73,7 @@ class Proxy(Protocol):
 
 class Dheera:
     """
-    The daemon of this checkout in open mode: no master key, one process.
+    The daemon of this checkout in open mode: no master key, one process; calls are spooled and kept in a ledger.
     """
 
     name = "dheera"
@@ -88,19 +88,25 @@ class Dheera:
         """Nothing: it is here."""
         return None
 
+    def settings(self, _state: Path) -> list[str]:
+        """Lines of the configuration file."""
+        return []
+
     def plan(self, upstream: Place, *, port: int, scratch: Path) -> Plan:
-        """Settings by environment; a CA file, which has no variable, by a configuration file."""
-        settings: list[str] = []
+        """Settings by environment, and what has no variable by a configuration file; a state directory of its own."""
+        state = Path(tempfile.mkdtemp(dir=scratch))
+        file = state / "dheera.toml"
+        lines = self.settings(state)
         if upstream.ca_file is not None:
-            file = scratch / "dheera.toml"
-            file.write_text(f'[mistral]\nca_file = "{upstream.ca_file}"\n')
-            settings = ["--config", str(file)]
+            lines = ["[mistral]", f'ca_file = "{upstream.ca_file}"', *lines]
+        file.write_text("\n".join(lines))
         return Plan(
             arguments=[
                 *(sys.executable, "-m", "dheera", "--host", "127.0.0.1", "--port", str(port)),
-                *settings,
+                *("--config", str(file)),
             ],
             environment={
+                "DHEERA_AI_STATE_DIR": str(state),
                 "MISTRAL_API_BASE": upstream.url,
                 "MISTRAL_API_KEY": upstream.credential.removeprefix("Bearer "),
             },
@@ -113,19 +119,19 @@ class Dheera:
 
 class DheeraWithKeys(Dheera):
     """
-    The same with a virtual key, in SQLite: looked up once, then at hand.
+    The same with a virtual key, in SQLite: looked up once, then at hand. Its records go to a file too.
     """
 
     name = "dheera+keys"
 
+    def settings(self, state: Path) -> list[str]:
+        """One sink."""
+        return ["[sinks.file]", f'path = "{state / "records.jsonl"}"']
+
     def plan(self, upstream: Place, *, port: int, scratch: Path) -> Plan:
-        """A master key, a database of its own, and the client's key made before the first call."""
+        """A master key, and the client's key made before the first call."""
         plan = super().plan(upstream, port=port, scratch=scratch)
-        environment = {
-            **plan.environment,
-            "DHEERA_AI_MASTER_KEY": _MASTER_KEY,
-            "DHEERA_AI_STATE_DIR": tempfile.mkdtemp(dir=scratch),
-        }
+        environment = {**plan.environment, "DHEERA_AI_MASTER_KEY": _MASTER_KEY}
         return evolve(plan, environment=environment, setup=lambda: _make_key(port))
 
 

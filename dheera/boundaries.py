@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from attrs import field, frozen
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
@@ -19,8 +20,7 @@ from dheera.money import Usd
 from dheera.routes import EVERYWHERE, Routes
 
 
-@frozen(kw_only=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True, gc=False):
     """
     What a request says, and the network knows, of who sends it.
 
@@ -31,15 +31,24 @@ class Caller:
     :param origin: the ``Origin`` header that browsers send, empty if there is none.
     :param cross_site: a browser says that a page of another site makes it ask (``Sec-Fetch-Site``).
     :param forwarded: another proxy says that it speaks for somebody.
+    :param program: the ``User-Agent`` header.
+    :param end_user: whom the caller says it acts for, in a header of ours or of LiteLLM's.
+    :param tags: names under which the call is to be counted, separated by commas.
     """
 
-    credential: bytes | None = field(repr=False)
+    credential: bytes | None
     ambiguous: bool
     peer: IAddress
     host: bytes
     origin: bytes
     cross_site: bool
     forwarded: bool
+    program: bytes = b""
+    end_user: bytes = b""
+    tags: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<Caller at {self.peer}>"
 
 
 @frozen(kw_only=True)
@@ -70,11 +79,29 @@ class Admission:
     :param key: the virtual key, without ``metadata`` and ``rest``; ``None`` for the master key, and for anybody in
         open mode.
     :param models: which models the body may name; ``None`` leaves the body unread.
+    :param team_alias: what the team of the key is called.
+    :param content: how much of its calls may be recorded; ``None`` leaves that to the configuration.
+    :ivar whose: what each record of its calls says of it, by the names of `records.Begun`.
     """
 
     alias: str
     key: Key | None = None
     models: Models | None = None
+    team_alias: str | None = None
+    content: str | None = None
+    whose: Mapping[str, str | None] = field(init=False, repr=False, eq=False)
+
+    @whose.default
+    def _name(self) -> Mapping[str, str | None]:
+        if self.key is None:
+            return {"key_alias": self.alias}
+        return {
+            "key_alias": self.alias,
+            "key_id": self.key.id,
+            "user_id": self.key.user_id,
+            "team_id": self.key.team_id,
+            "team_alias": self.team_alias,
+        }
 
 
 class Gate(Protocol):

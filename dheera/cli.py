@@ -13,11 +13,19 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
+from twisted.logger import Logger
 
 from dheera import __version__, logs
 from dheera.commands.keys import keys
-from dheera.config import Config, ConfigurationError, load
+from dheera.commands.prices import prices
+from dheera.commands.prune import prune
+from dheera.commands.sinks import sinks
+from dheera.commands.spend import spend
+from dheera.config import ConfigurationError, load
 from dheera.run import Run, announce, endpoint_problems, raise_file_limit
+from dheera.settings import Config
+
+log = Logger()
 
 
 def main() -> None:
@@ -106,7 +114,8 @@ def dheera_ai(context: click.Context, /, **given: Any) -> None:
     context.obj = given
 
 
-dheera_ai.add_command(keys)
+for command in keys, spend, prune, prices, sinks:
+    dheera_ai.add_command(command)
 
 
 @dheera_ai.command()
@@ -126,17 +135,22 @@ def check(context: click.Context, /, **given: Any) -> None:
 
 
 def _place_of_keys(config: Config) -> str:
+    """
+    Where keys, and the ledger, would be kept; read with all else that a start reads before it opens anything.
+    """
     from twisted.internet import reactor
 
-    from dheera.stores import make_store, place_of  # noqa: PLC0415 - --help does without databases
+    from dheera.choices import read_all, read_choices, tools_for  # noqa: PLC0415 - --help does without all of these
+    from dheera.entities import now  # noqa: PLC0415
+    from dheera.sinks.courier import HttpCourier  # noqa: PLC0415
+    from dheera.stores import make_stores, place_of  # noqa: PLC0415
 
-    if config.master_key is None:
-        return ""
+    tools = tools_for(reactor, config, os.environ, HttpCourier(reactor, now))
     try:
-        make_store(reactor, config, os.environ)
-        return place_of(config, os.environ)
+        read_all(lambda: make_stores(reactor, config, os.environ), lambda: read_choices(config, os.environ, tools))
     except ConfigurationError as error:
         raise _Refused(error.problems) from None
+    return place_of(config, os.environ)
 
 
 def description(config: Config, place_of_keys: str) -> str:
@@ -151,6 +165,8 @@ def description(config: Config, place_of_keys: str) -> str:
     else:
         mode = "in open mode, to this machine alone (no master key)"
     sentence = f"Would serve {upstream} on {' and '.join(_addresses(config))}, {mode}."
+    if config.sinks:
+        sentence += f" Calls would be told to {', '.join(config.sinks)}."
     if not config.demo and config.mistral.api_key is None:
         sentence += " Requests would be answered 503: MISTRAL_API_KEY is not set."
     return sentence
@@ -205,8 +221,14 @@ def serve(config: Config) -> None:
     _require_endpoints(config.listen.endpoints)
     raise_file_limit()
     logs.begin(config.log_format, sys.stderr)
+    # Whoever takes records from standard output wants nothing else there.
+    is_for_records = any((table.get("kind") or name) == "stdout" for name, table in config.sinks.items())
     try:
-        rooms = build(reactor, config, announce)
+        rooms = build(reactor, config, _log_line if is_for_records else announce)
     except ConfigurationError as error:
         raise _Refused(error.problems) from None
     sys.exit(Run(reactor, rooms).to_the_end())
+
+
+def _log_line(line: str) -> None:
+    log.info("{line}", line=line)

@@ -14,13 +14,23 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import attrs
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from dheera import kinds
-from dheera.keys import Secret
+from dheera.settings import (
+    Config,
+    KeySettings,
+    LedgerSettings,
+    Listen,
+    MetricSettings,
+    Mistral,
+    RecordSettings,
+    SpoolSettings,
+    Storage,
+)
 from dheera.wire.limits import ClientLimits, ServerLimits
 
 
@@ -38,103 +48,6 @@ class ConfigurationError(Exception):
         return "\n".join(self.problems)
 
 
-@frozen(kw_only=True)
-class Listen:
-    """
-    Where dheera is reached.
-
-    :param port: 0 takes any free port.
-    :param endpoints: Twisted endpoint strings; when there are any, they stand in place of all but
-        ``open_to_network``.
-    :param tls_certificate: PEM file with the certificate and its chain, for host and port.
-    :param tls_key: PEM file; ``None`` when the key is in the file of the certificate.
-    :param open_to_network: without a master key, serve others than this machine too.
-    """
-
-    host: str = field(default="0.0.0.0", metadata={"kind": kinds.HOST})
-    port: int = field(default=4000, metadata={"kind": kinds.PORT})
-    endpoints: tuple[str, ...] = field(default=(), metadata={"kind": kinds.ENDPOINTS})
-    tls_certificate: Path | None = field(default=None, metadata={"kind": kinds.FILE})
-    tls_key: Path | None = field(default=None, metadata={"kind": kinds.FILE})
-    open_to_network: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
-
-
-@frozen(kw_only=True)
-class Mistral:
-    """
-    The upstream.
-
-    :param api_base: as the operator wrote it: with or without a path prefix, with or without ``/v1``.
-    :param ca_file: PEM bundle that is trusted in place of the system's.
-    """
-
-    api_base: str = field(default="https://api.mistral.ai", metadata={"kind": kinds.API_BASE})
-    api_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
-    ca_file: Path | None = field(default=None, metadata={"kind": kinds.AUTHORITIES})
-
-
-@frozen(kw_only=True)
-class KeySettings:
-    """
-    How virtual keys are checked and managed.
-
-    :param sensitive_routes: whether virtual keys may call the endpoints that hand out other credentials.
-    :param strict_fields: management calls with fields that are not known are refused, and name them.
-    :param cached: how many keys are kept at hand.
-    :param away_seconds: how long keys that are at hand go on working while the database is away.
-    :param inspected_bytes: largest body that is read for the model that it names; only for keys that have a model list.
-    :param inspected_together_bytes: of all such bodies together, as long as they are here.
-    :param wrong_keys: how many unknown keys one address may send before it is slowed down.
-    """
-
-    sensitive_routes: Literal["refuse", "allow"] = field(default="refuse", metadata={"kind": kinds.SENSITIVE})
-    strict_fields: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
-    cached: int = field(default=10_000, metadata={"kind": kinds.COUNT})
-    away_seconds: float = field(default=3600.0, metadata={"kind": kinds.SECONDS})
-    inspected_bytes: int = field(default=32 * 1024 * 1024, metadata={"kind": kinds.COUNT})
-    inspected_together_bytes: int = field(default=256 * 1024 * 1024, metadata={"kind": kinds.COUNT})
-    wrong_keys: int = field(default=20, metadata={"kind": kinds.COUNT})
-
-
-@frozen(kw_only=True)
-class Storage:
-    """
-    Where dheera keeps what it must not forget.
-
-    :param url: ``postgresql://...`` or ``sqlite:///path``; ``None`` is an SQLite file in the state directory.
-    :param state_dir: where dheera keeps what is its own; ``None`` leaves it to `state_directory`.
-    :param connections: open at once to PostgreSQL, besides the one that listens.
-    :param patience_seconds: how long an answer of the database is waited for.
-    """
-
-    url: Secret | None = field(default=None, metadata={"kind": kinds.DATABASE})
-    state_dir: Path | None = field(default=None, metadata={"kind": kinds.DIRECTORY})
-    connections: int = field(default=8, metadata={"kind": kinds.COUNT})
-    patience_seconds: float = field(default=5.0, metadata={"kind": kinds.SECONDS})
-
-
-@frozen(kw_only=True)
-class Config:
-    """
-    Everything that an operator can set. The nested values are the tables of the TOML file.
-
-    :param demo: serve from the built-in stand-in for Mistral.
-    :param drain_seconds: how long a stop waits for the exchanges that are under way.
-    :param master_key: ``None`` is open mode.
-    """
-
-    log_format: Literal["text", "json"] = field(default="text", metadata={"kind": kinds.LOG_FORMAT})
-    demo: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
-    drain_seconds: float = field(default=30.0, metadata={"kind": kinds.SECONDS})
-    master_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
-    listen: Listen = field(factory=Listen)
-    mistral: Mistral = field(factory=Mistral)
-    keys: KeySettings = field(factory=KeySettings)
-    store: Storage = field(factory=Storage)
-    server_limits: ServerLimits = field(factory=ServerLimits)
-    client_limits: ClientLimits = field(factory=ClientLimits)
-
-
 # Where a setting stands in the file: its table ("" is the top) and its key.
 Place = tuple[str, str]
 
@@ -144,6 +57,10 @@ TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "mistral": ("mistral", Mistral),
     "keys": ("keys", KeySettings),
     "store": ("store", Storage),
+    "records": ("records", RecordSettings),
+    "spool": ("spool", SpoolSettings),
+    "ledger": ("ledger", LedgerSettings),
+    "metrics": ("metrics", MetricSettings),
     "limits": ("server_limits", ServerLimits),
     "upstream_limits": ("client_limits", ClientLimits),
 }
@@ -297,7 +214,7 @@ def _read(layer: _Layer, place: Place, said: _Said, problems: list[str]) -> None
     except kinds.Unfit as unfit:
         problems.append(f"{said.source}: {kind.problem(said.value, unfit)}")
     else:
-        if value is not None and value != ():
+        if value is not None and value not in ((), {}):
             layer[place] = _Said(said.source, value)
 
 

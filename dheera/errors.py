@@ -48,6 +48,7 @@ class Refusal(Exception):
 
     :param param: what in the request it is about, for the envelope.
     :param retry_after_seconds: told to the client as ``retry-after``.
+    :ivar known_as: the admission of the key that is refused, if it is known: so that the refusal is told to its team.
     :ivar fields: header lines of the answer, beside those which every refusal has.
     :cvar advice: what to do, where all of a kind ask for the same.
     """
@@ -56,6 +57,7 @@ class Refusal(Exception):
     type: ClassVar[str] = "api_error"
     advice: ClassVar[str] = ""
     fields: tuple[tuple[bytes, bytes], ...] = ()
+    known_as: object = None
 
     def __init__(
         self,

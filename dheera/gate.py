@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IReactorTime
 
 from dheera.attempts import Attempts, place_of
 from dheera.boundaries import Admission, Bearer, Caller, Gate, Grant, Store
-from dheera.config import KeySettings
 from dheera.entities import Key, Team
 from dheera.errors import (
     BadRequest,
@@ -34,6 +33,7 @@ from dheera.keyring import Keyring
 from dheera.keys import Digest, Secret, digest
 from dheera.models import Models
 from dheera.routes import Routes, judged
+from dheera.settings import KeySettings
 
 MASTER_REMEMBERED_SECONDS = 3600.0
 MASTER_RENEWED_SECONDS = 60.0
@@ -189,9 +189,9 @@ class KeyGate:
         if found.ends <= self._clock():
             raise UnknownKey
         if found.blocked is not None:
-            raise BlockedKey(found.blocked)
+            raise _known(BlockedKey(found.blocked), found)
         if found.expires <= self._clock():
-            raise ExpiredKey(found.bearer.key.name if found.bearer.key else "")
+            raise _known(ExpiredKey(found.bearer.key.name if found.bearer.key else ""), found)
 
     def _let_through(self, found: _Pass, method: bytes, target: bytes) -> Admission:
         if found is MASTER:
@@ -201,12 +201,17 @@ class KeyGate:
         verb = method.decode("ascii")
         if sensitive:
             if not (self._sensitive_allowed and routes.permits(verb, path)) and not routes.names(verb, path):
-                raise NotAllowed(
-                    "This endpoint hands out other credentials, or a way round this gateway, so virtual keys may not "
-                    "call it. Whoever runs this dheera can name it in the key's allowed_routes."
+                raise _known(
+                    NotAllowed(
+                        "This endpoint hands out other credentials, or a way round this gateway, so virtual keys may "
+                        "not call it. Whoever runs this dheera can name it in the key's allowed_routes."
+                    ),
+                    found,
                 )
         elif not routes.permits(verb, path):
-            raise NotAllowed("This API key may not call this endpoint: it is not among its allowed_routes.")
+            raise _known(
+                NotAllowed("This API key may not call this endpoint: it is not among its allowed_routes."), found
+            )
         return found.admission
 
 
@@ -234,11 +239,26 @@ def _made_of(grant: Grant) -> _Pass:
     models = Models.of(key, grant.team, grant.user)
     return _Pass(
         Bearer(alias=alias, key=key, routes=Routes.of(key.allowed_routes), models=models),
-        Admission(alias=alias, key=key, models=models if models.restricts else None),
+        Admission(
+            alias=alias,
+            key=key,
+            models=models if models.restricts else None,
+            team_alias=None if grant.team is None else grant.team.alias,
+            content=_text(grant.key.metadata.get("log_content")),
+        ),
         _blocked(key, grant.team),
         key.expires_at.timestamp() if key.expires_at else inf,
         grant.until.timestamp() if grant.until else inf,
     )
+
+
+def _known(refusal: Refusal, found: _Pass) -> Refusal:
+    refusal.known_as = found.admission
+    return refusal
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _blocked(key: Key, team: Team | None) -> str | None:

@@ -9,7 +9,8 @@ import ipaddress
 import json
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,6 +145,43 @@ def _endpoints(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) and each for each in value):
+        raise Unfit
+    return tuple(value)
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    for each in _texts(value):
+        try:
+            re.compile(each)
+        except re.error as error:
+            raise Unfit(f"{shown(each)} among them ({error})") from None
+    return _texts(value)
+
+
+def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
+    networks = []
+    for each in _texts(value):
+        try:
+            networks.append(ipaddress.ip_network(each))
+        except ValueError as error:
+            raise Unfit(f"{shown(each)} among them ({error})") from None
+    return tuple(networks)
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise Unfit
+    return value
+
+
+def _tables(value: object) -> Mapping[str, Any]:
+    for each in _table(value).values():
+        _table(each)
+    return _table(value)
+
+
 def _api_base(value: object) -> str:
     if not isinstance(value, str):
         raise Unfit
@@ -232,6 +270,15 @@ FILE = Kind("the name of a PEM file", _file, names_file=True)
 AUTHORITIES = Kind("a PEM file of certificate authorities", _authorities, names_file=True)
 SENSITIVE = Kind('"refuse" or "allow"', _matching("refuse|allow"))
 LOG_FORMAT = Kind('"text" or "json"', _matching("text|json"))
+CONTENT = Kind('"none", "meta" or "full"', _matching("none|meta|full"))
+AUTH = Kind('"none" or "admin"', _matching("none|admin"))
+NODE = Kind("a short name of letters, digits, dots and dashes", _matching(r"[A-Za-z0-9._-]{0,64}"))
+DAYS = Kind("a whole number of days, 0 for ever", _whole(0, 36500))
+TEXTS = Kind("texts in an array", _texts)
+PATTERNS = Kind("regular expressions in an array", _patterns)
+NETWORKS = Kind('networks in an array, such as "10.0.0.0/8" or "::1"', _networks)
+TABLE = Kind("a table", _table)
+TABLES = Kind("a table for each, such as [sinks.files]", _tables)
 # It is sent, and compared, as part of a header line.
 KEY = Kind("visible ASCII characters without a space", _secret(r"[!-~]+"), hidden=True)
 DATABASE = Kind(

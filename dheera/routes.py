@@ -48,7 +48,9 @@ OWN = frozenset(
         "metrics",
         "openapi.json",
         "spend",
+        "tag",
         "team",
+        "usage",
         "user",
     }
 )

@@ -1,25 +1,30 @@
 """
-One life of the daemon in this process: it starts, serves until a signal comes, stops, and leaves an exit code.
+One life of the daemon in this process: it starts, serves until a signal comes, stops, and leaves an exit code. Under
+twistd it is another life, since the reactor is not ours to run there.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import gc
 import os
 import resource
 import signal
-from collections.abc import Sequence
-from typing import Protocol
+import sys
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, Protocol
 
 import click
 from attrs import define
-from twisted.internet.defer import Deferred, FirstError
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, FirstError
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dheera.errors import CannotStart
 from dheera.kinds import shown
@@ -79,7 +84,7 @@ class Run:
             if self._stopping:
                 return  # interrupted, which is no failure
             self._exit_code = 1
-            if not isinstance(_cause(error), CannotStart | CannotListenError | OSError):
+            if not _is_expected(error):
                 log.failure("Starting failed")
             click.echo(f"dheera_ai: {start_problem(error)}", err=True)
             with contextlib.suppress(ReactorNotRunning):
@@ -91,6 +96,93 @@ class Run:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return self._service.stopService()
+
+
+def leave_with(code: int) -> None:
+    """
+    Let this be the exit code when the process comes to its end by itself. Twistd knows none but 0, or a signal's.
+    """
+    atexit.register(_end, code)
+
+
+def _end(code: int) -> None:
+    for stream in sys.stdout, sys.stderr:
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)  # what is raised here would change nothing
+
+
+class RunByTwistd(Service):
+    """
+    The same under twistd, which by itself calls a start good that has only begun, and goes on after one that failed.
+
+    :param options: twistd's own. If it goes into the background, these hold a pipe, at whose other end waits whoever
+        started it: for "0", or for "1" and a reason.
+    :param leave: told of an exit code that is not 0.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorCore,
+        service: Served,
+        options: MutableMapping[str, Any],
+        leave: Callable[[int], None] = leave_with,
+    ) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._options = options
+        self._leave = leave
+        self._pipe: int | None = None
+
+    def startService(self) -> None:
+        """
+        Begin to start. Whoever waits at the pipe is told how that ended.
+        """
+        Service.startService(self)
+        # Twistd does not write to what it does not find.
+        self._pipe = self._options.pop("statusPipe", None)
+        self._service.startService().addCallbacks(self._succeed, self._fail)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        As `Served.stopService`.
+        """
+        Service.stopService(self)
+        return self._service.stopService()
+
+    def _succeed(self, _: None) -> None:
+        settle_heap()
+        self._tell("0")
+
+    def _fail(self, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            self._tell("1 stopped before it could serve")
+            return
+        error = failure.value or RuntimeError()
+        if not _is_expected(error):
+            log.failure("Starting failed", failure)
+        log.critical("dheera {problem}", problem=start_problem(error))
+        self._tell(f"1 dheera {start_problem(error)}")
+        self._leave(1)
+        with contextlib.suppress(ReactorNotRunning):
+            self._reactor.callWhenRunning(self._reactor.stop)
+
+    def _tell(self, words: str) -> None:
+        if self._pipe is not None:
+            pipe, self._pipe = self._pipe, None
+            with contextlib.suppress(OSError):  # nobody waits any more
+                os.write(pipe, words.encode("ascii", "backslashreplace")[:_PIPE_BYTES])
+            os.close(pipe)
+
+
+_PIPE_BYTES = 100
+"""
+Of what is told there, so many are read.
+"""
+
+
+def _is_expected(error: BaseException) -> bool:
+    return isinstance(_cause(error), CannotStart | CannotListenError | OSError)
 
 
 def _cause(error: BaseException) -> BaseException:

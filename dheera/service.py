@@ -5,24 +5,25 @@ The whole house wired on one page. Knows every concrete class; nobody imports it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from twisted.application.service import IService, Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.application.service import IService
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint, serverFromString
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 from twisted.web.client import BrowserLikePolicyForHTTPS
+from twisted.web.resource import Resource
 
 from dheera import config as configuration
-from dheera.boundaries import Gate, Store
+from dheera.accounts import make_accounts
+from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
-from dheera.config import Config, ConfigurationError, Listen
+from dheera.choices import read_all, read_choices, tools_for
+from dheera.config import ConfigurationError
 from dheera.entities import now
 from dheera.gate import make_key_gate
 from dheera.keys import SHORTEST, Digest, Secret, digest
@@ -30,17 +31,21 @@ from dheera.lifecycle import InOrder, Room
 from dheera.management.authority import KeyAuthority
 from dheera.management.catalogue import ROUTES
 from dheera.management.routes import Office
+from dheera.metrics import Level
 from dheera.open_gate import OpenGate
 from dheera.proxy.exchange import CALL_ID, Exchanges
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
 from dheera.rooms import BACKLOG, Demo, Directory, Door, Front, Pool
-from dheera.run import endpoint_problems, raise_file_limit, settle_heap, start_problem
-from dheera.stores import make_store, place_of
-from dheera.stores.memory import MemoryStore
+from dheera.run import RunByTwistd, endpoint_problems, raise_file_limit
+from dheera.settings import Config, Listen
+from dheera.sinks.courier import HttpCourier
+from dheera.stores import make_stores, place_of
 from dheera.web.api import Branch
+from dheera.web.guarded import Guarded
 from dheera.web.health import Watch
 from dheera.web.management import management
+from dheera.web.metrics import MetricsPage
 from dheera.web.root import make_root
 from dheera.wire.certificate import ReloadingCertificate
 from dheera.wire.client import Agent
@@ -72,26 +77,69 @@ def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOr
     The daemon that *config* describes.
 
     :param announce: told where it serves, one text at a time.
+    :raises ConfigurationError: with all that is wrong.
     """
-    if config.master_key is None:
-        store: Store = MemoryStore()  # nothing can be put into it: nobody may manage
-        gate: Gate = OpenGate(to_network=config.listen.open_to_network)
-    else:
-        store = make_store(reactor, config, os.environ)
-        log.info("Virtual keys are kept in {place}", place=place_of(config, os.environ))
+    courier = HttpCourier(reactor, now)
+    tools = tools_for(reactor, config, os.environ, courier)
+
+    def observe(work: str, seconds: float) -> None:
+        accounts.metrics.store_took(work, seconds)
+
+    stores, choices = read_all(
+        lambda: make_stores(reactor, config, os.environ, observe), lambda: read_choices(config, os.environ, tools)
+    )
+    store = stores.directory
+    log.info("Keys and the ledger are kept in {place}", place=place_of(config, os.environ))
+    gate: Gate = OpenGate(to_network=config.listen.open_to_network)
+    if config.master_key is not None:
         gate = make_key_gate(reactor, store, config.master_key, config.keys)
     agent = Agent(reactor, config.client_limits, _trust(config))
     key = Secret("demo") if config.demo else config.mistral.api_key
     upstream = Upstream(agent, parse_base(config.mistral.api_base), key)
-    exchanges = Exchanges(gate, upstream, config.keys.inspected_bytes, Headroom(config.keys.inspected_together_bytes))
     site = Server(reactor, Branch(), config.server_limits, _stamp)
-    watch = Watch(lambda: site.draining, None if config.master_key is None else store)
-    office = Office(store=store, now=now, strict_fields=config.keys.strict_fields, reserved=_reserved(config))
-    site.resource = make_root(exchanges, watch, management(office, KeyAuthority(gate, store), ROUTES))
+
+    def levels() -> Iterator[Level]:
+        yield Level(name="client_connections", value=site.connections)
+        yield Level(name="upstream_connections", labels=("idle",), value=agent.idle_connections)
+        yield Level(name="store_away", value=store.is_away())
+
+    accounts = make_accounts(reactor, config, choices, courier=courier, books=stores.books, levels=[levels])
+    trusted = config.listen.trusted_proxies
+    exchanges = Exchanges(
+        gate,
+        upstream,
+        accounts.accountant,
+        config.keys.inspected_bytes,
+        Headroom(config.keys.inspected_together_bytes),
+        trusted,
+    )
+    watch = Watch(
+        draining=lambda: site.draining,
+        store=store,
+        spool_problem=accounts.problem,
+        in_flight=lambda: accounts.metrics.in_flight,
+        services=accounts.services,
+    )
+    authority = KeyAuthority(gate, store)
+    office = Office(
+        store=store, books=stores.books, now=now, strict_fields=config.keys.strict_fields, reserved=_reserved(config)
+    )
+
+    def guard(page: Resource) -> Resource:
+        return Guarded(page, authority, trusted)
+
+    metrics: Resource = MetricsPage(accounts.metrics)
+    site.resource = make_root(
+        exchanges,
+        watch,
+        management(office, authority, ROUTES, trusted),
+        guard(metrics) if config.metrics.auth == "admin" else metrics,
+        guard,
+    )
     doors = _doors(reactor, config.listen)
     front = Front(reactor, site, doors, config.drain_seconds, announce, _demo_lines(config))
     demo = [Demo(reactor, upstream)] if config.demo else []
-    rooms: list[Room] = [Directory(store), Pool(upstream), *demo, front]
+    rooms: list[Room] = [Directory(store), *accounts.rooms, Pool(upstream), *demo, front]
     log.info(gate.describe())
     _warn(config)
     return InOrder(rooms)
@@ -196,7 +244,8 @@ class Options(UsageOptions):
 
 def makeService(options: Options) -> IService:
     """
-    The daemon for ``twistd dheera``. It says where it serves in twistd's log; if it cannot start, the process ends.
+    The daemon for ``twistd dheera``. It says where it serves in twistd's log; if it cannot start, the process ends with
+    exit code 1.
     """
     from twisted.internet import reactor
 
@@ -205,35 +254,4 @@ def makeService(options: Options) -> IService:
         rooms = build(reactor, options.config, lambda text: log.info("{text}", text=text))
     except ConfigurationError as error:
         raise SystemExit(f"dheera: {error}") from None
-    return _Daemon(rooms, reactor)
-
-
-class _Daemon(Service):
-    """
-    Ends the process if the daemon cannot start: twistd itself would go on without it.
-    """
-
-    def __init__(self, rooms: InOrder, reactor: Any) -> None:
-        self._rooms = rooms
-        self._reactor = reactor
-        self._failure: Failure | None = None
-
-    def startService(self) -> None:
-        """
-        Open the rooms. What fails at once, as a port does that is taken, is raised: so twistd tells it to whoever
-        started it, and exits 1.
-        """
-        Service.startService(self)
-        self._rooms.startService().addCallbacks(lambda _: settle_heap(), self._give_up)
-        if self._failure is not None:
-            self._failure.raiseException()
-
-    def stopService(self) -> Deferred[None]:
-        Service.stopService(self)
-        return self._rooms.stopService()
-
-    def _give_up(self, failure: Failure) -> None:
-        if failure.value is not None and not failure.check(CancelledError):
-            self._failure = failure
-            log.critical("dheera {problem}", problem=start_problem(failure.value))
-            self._reactor.callWhenRunning(self._reactor.stop)
+    return RunByTwistd(reactor, rooms, {} if options.parent is None else options.parent)

@@ -5,6 +5,9 @@ that is a script of bytes or a ``Resource``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from attrs import field, frozen
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress
@@ -13,23 +16,36 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from dheera.bookkeeping import Spool
 from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
-from dheera.config import KeySettings
+from dheera.content import ContentRules
 from dheera.entities import now
 from dheera.gate import make_key_gate
 from dheera.keys import Secret
 from dheera.management.authority import KeyAuthority
 from dheera.management.catalogue import ROUTES
 from dheera.management.routes import Office
+from dheera.metrics import Metrics
+from dheera.money import Usd
 from dheera.open_gate import OpenGate
+from dheera.prices import PriceList
+from dheera.proxy.accounting import Accountant
 from dheera.proxy.exchange import CALL_ID, Exchanges
+from dheera.proxy.headers import Subnet
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
+from dheera.records import Record
+from dheera.settings import KeySettings
+from dheera.spool.memory import MemorySpool
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_ledger import MemoryBooks
+from dheera.stores.shelves import Shelves
 from dheera.web.api import Branch
+from dheera.web.guarded import Guarded
 from dheera.web.health import Watch
 from dheera.web.management import management
+from dheera.web.metrics import MetricsPage
 from dheera.web.root import make_root
 from dheera.wire.client import Agent
 from dheera.wire.headroom import Headroom
@@ -104,6 +120,7 @@ class House:
     A dheera, its upstream and the network between them.
 
     :param resource: what upstream is; a script (``script``) if none is given.
+    :param spool: where calls are written down, in place of one in memory.
     """
 
     def __init__(
@@ -117,6 +134,10 @@ class House:
         server_limits: ServerLimits | None = None,
         client_limits: ClientLimits | None = None,
         keys: KeySettings | None = None,
+        prices: Mapping[str, Any] | None = None,
+        content: ContentRules | None = None,
+        spool: Spool | None = None,
+        trusted: Sequence[Subnet] = (),
     ) -> None:
         self.network = Network()
         self.script = Script(self.network)
@@ -126,16 +147,39 @@ class House:
         self.agent = Agent(self.network, client_limits or ClientLimits())
         self.upstream = Upstream(self.agent, parse_base(base), None if api_key is None else Secret(api_key))
         self.keys = keys or KeySettings()
-        self.store = MemoryStore()
+        shelves = Shelves()
+        self.store = MemoryStore(shelves)
+        self.spool = MemorySpool()
+        self.read = self.spool.reader("test")
+        self.prices = PriceList.load(prices or {})
+        self.metrics = Metrics(lambda model: self.prices.find(model, now()) is not None)
+        self.spends: dict[str, Usd] = {}
+        accountant = Accountant(
+            spool=spool or self.spool,
+            prices=self.prices,
+            tally=self.metrics,
+            spends=self.spends.get,
+            notice=lambda _: None,
+            node="test",
+            content=content or ContentRules(),
+            clock=self.network.seconds,
+            now=now,
+        )
         self.gate = self._gate(master_key, open_to_network=open_to_network)
         self.headroom = Headroom(self.keys.inspected_together_bytes)
-        self.exchanges = Exchanges(self.gate, self.upstream, self.keys.inspected_bytes, self.headroom)
+        self.exchanges = Exchanges(
+            self.gate, self.upstream, accountant, self.keys.inspected_bytes, self.headroom, trusted
+        )
         self.site = Server(self.network, Branch(), server_limits or ServerLimits(), _stamp)
-        office = Office(store=self.store, now=now, strict_fields=self.keys.strict_fields)
+        office = Office(store=self.store, books=MemoryBooks(shelves), now=now, strict_fields=self.keys.strict_fields)
+        authority = KeyAuthority(self.gate, self.store)
+        watch = Watch(draining=lambda: self.site.draining, store=self.store, in_flight=lambda: self.metrics.in_flight)
         self.site.resource = make_root(
             self.exchanges,
-            Watch(lambda: self.site.draining, None if master_key is None else self.store),
-            management(office, KeyAuthority(self.gate, self.store), ROUTES),
+            watch,
+            management(office, authority, ROUTES, trusted),
+            MetricsPage(self.metrics),
+            lambda page: Guarded(page, authority, trusted),
         )
         self.store.open()
 
@@ -143,6 +187,15 @@ class House:
         if master_key is None:
             return OpenGate(to_network=open_to_network)
         return make_key_gate(self.network, self.store, Secret(master_key), self.keys)
+
+    def records(self) -> list[Record]:
+        """
+        What has been written down since this was asked last.
+        """
+        entries = self.read.read(1000)
+        if entries:
+            self.read.advance(entries[-1].position)
+        return [entry.value for entry in entries if isinstance(entry.value, Record)]
 
     def connect(self, address: IAddress = LOCAL) -> Peer:
         """

@@ -11,20 +11,24 @@ from unittest import TestCase
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "dheera"
-PACKAGES = ("commands", "web", "management", "proxy", "stores", "wire")
+PACKAGES = ("commands", "web", "management", "proxy", "sinks", "spool", "stores", "metering", "wire")
 
 LAYERS = [
-    {"__init__", "errors", "keys", "call_ids", "money", "durations", "wildcards"},
-    {"entities"},
+    {"__init__", "errors", "keys", "call_ids", "money", "durations", "wildcards", "usage"},
+    {"entities", "records", "metering", "redaction", "endpoints", "estimates"},
     {"routes", "models"},
     {"wire", "kinds"},
+    {"settings"},
     {"config", "lifecycle", "logs", "run"},
-    {"boundaries"},
-    {"stores", "keyring", "attempts"},
-    {"gate", "open_gate"},
+    {"price_rows"},
+    {"boundaries", "bookkeeping", "prices", "content"},
+    {"stores", "spool", "keyring", "attempts"},
+    {"settlement", "upstream_alarm", "series", "workers"},
+    {"ledger", "pruning", "sinks", "metrics"},
+    {"gate", "open_gate", "choices"},
     {"management", "proxy"},
     {"web", "demo"},
-    {"rooms"},
+    {"rooms", "accounts"},
     {"service", "remote"},
     {"commands"},
     {"cli"},

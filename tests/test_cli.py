@@ -174,6 +174,67 @@ class CheckTests(TestCase):
                 self.assertNotIn("Traceback", result.stderr)
                 self.assertNotIn(SECRET, result.stderr)
 
+    def test_sinks(self) -> None:
+        """
+        It says whom calls would be told to.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "conf.toml")
+            file.write_text('[sinks.stdout]\n[sinks.ours]\nkind = "file"\npath = "/nowhere/calls.jsonl"\n')
+            result = invoke("check", "--config", str(file))
+        self.assertIn("(no master key). Calls would be told to stdout, ours.", result.stdout)
+
+    def test_what_records_need(self) -> None:
+        """
+        Sinks, prices and redaction that cannot be used are told at once, in open mode too, and as a start tells them.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "conf.toml")
+            file.write_text(
+                '[records]\nredact_paths = ["[[["]\n'
+                '[sinks.lost]\nkind = "fiel"\n'
+                f'[sinks.hook]\nkind = "webhook"\nurl = "{SECRET}"\n'
+                '[prices."my-model"]\ninput_per_milion = 1\n'
+            )
+            for master in None, SECRET:
+                environment: dict[str, str | None] = {
+                    "DHEERA_AI_STATE_DIR": folder,
+                    "DHEERA_AI_MASTER_KEY": master,
+                    "DATABASE_URL": f"postgresql://u:{SECRET}@db:port/x",
+                    "PROMETHEUS_MULTIPROC_DIR": f"{file}/metrics",
+                }
+                checked = invoke("check", "--config", str(file), environment=environment)
+                begun = invoke("--config", str(file), environment=environment)
+                self.assertEqual((2, 2), (checked.exit_code, begun.exit_code))
+                for words in (
+                    *("redact_paths", "[sinks.lost]", "[sinks.hook] url", '[prices] "my-model"'),
+                    *("DATABASE_URL", "PROMETHEUS_MULTIPROC_DIR"),
+                ):
+                    self.assertIn(words, checked.stderr)
+                self.assertTrue(begun.stderr.endswith(checked.stderr), begun.stderr)
+                self.assertNotIn(SECRET, checked.stderr)
+            self.assertEqual([file], list(Path(folder).iterdir()))
+
+    def test_directory_of_workers(self) -> None:
+        """
+        The directory in which workers count together need not be there, and is not made by a check.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            result = invoke("check", environment={"PROMETHEUS_MULTIPROC_DIR": f"{folder}/a/b"})
+            self.assertEqual((0, []), (result.exit_code, list(Path(folder).iterdir())))
+        result = invoke("check", environment={"PROMETHEUS_MULTIPROC_DIR": ""})
+        self.assertEqual(2, result.exit_code)
+        self.assertIn("PROMETHEUS_MULTIPROC_DIR: found ''", result.stderr)
+
+    def test_database_in_open_mode(self) -> None:
+        """
+        The ledger is kept without a master key too, so its database must be one.
+        """
+        result = invoke("check", environment={"DATABASE_URL": f"postgresql://u:{SECRET}@db:port/x"})
+        self.assertEqual(2, result.exit_code)
+        self.assertIn("DATABASE_URL", result.stderr)
+        self.assertNotIn(SECRET, result.stderr)
+
     def test_config_from_environment(self) -> None:
         """
         The file that DHEERA_AI_CONFIG names is checked.
@@ -255,6 +316,19 @@ class ProcessTests(TestCase):
             _, log = process.communicate()
             self.assertEqual(0, process.returncode, log)
             self.assertNotIn("Traceback", log)
+
+    def test_records_on_standard_output(self) -> None:
+        """
+        Where records are written to standard output, nothing else is: it says in its log where it serves.
+        """
+        file = Path(self.folder, "conf.toml")
+        file.write_text("[sinks.stdout]\n")
+        process = self.start("--host", "127.0.0.1", "--port", "0", "--config", str(file))
+        assert process.stderr is not None
+        self.assertTrue(any("RUNNING on http://127.0.0.1:" in line for line in process.stderr))
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate()
+        self.assertEqual((0, ""), (process.returncode, said))
 
     def test_nobody_listens_to_it(self) -> None:
         """

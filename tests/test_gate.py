@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -17,7 +16,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.attempts import LONGEST_WAIT_SECONDS
 from dheera.boundaries import Add, Admission, Caller, Put, Query, Rotate
-from dheera.config import KeySettings
 from dheera.entities import Entity, Key, Team
 from dheera.errors import (
     BadRequest,
@@ -32,6 +30,7 @@ from dheera.errors import (
 )
 from dheera.gate import MASTER_REMEMBERED_SECONDS, make_key_gate
 from dheera.keys import Secret, digest
+from dheera.settings import KeySettings
 from dheera.stores.memory import MemoryStore
 from tests.network import LOCAL
 from tests.test_keyring import NOW, key
@@ -170,7 +169,7 @@ class Virtual(GateTests):
         """
         self.assertIn("Authorization: Bearer", self.refused(NotAuthenticated, None).message)
         self.assertIn("Malformed", self.refused(NotAuthenticated, "").message)
-        two = evolve(caller(KEY), ambiguous=True)
+        two = structs.replace(caller(KEY), ambiguous=True)
         self.assertIn(
             "Two different", self.failureResultOf(self.gate.admit(two, b"POST", CHAT), BadRequest).getErrorMessage()
         )

@@ -4,18 +4,19 @@ One life of a service: what it leaves as exit code, and what it says when it can
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import redirect_stderr
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
 from io import StringIO
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.run import Run
+from dheera.run import Run, RunByTwistd
 
 
 @define(eq=False)
@@ -144,3 +145,81 @@ class RunTests(SynchronousTestCase):
             "dheera_ai: cannot start: ZeroDivisionError: none left\n", self.failing(ZeroDivisionError("none left"))
         )
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+
+class RunByTwistdTests(SynchronousTestCase):
+    """
+    One life under a twistd that goes into the background.
+    """
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor()
+        self.codes: list[int] = []
+        self.reading, writing = os.pipe()
+        self.addCleanup(os.close, self.reading)
+        self.options = {"statusPipe": writing}
+
+    def begin(self, starting: Deferred[None]) -> RunByTwistd:
+        """
+        What twistd does.
+        """
+        run = RunByTwistd(self.reactor, Room(starting), self.options, self.codes.append)
+        run.startService()
+        self.assertEqual({}, self.options)  # so that twistd tells nothing
+        return run
+
+    def told(self) -> bytes:
+        """
+        All that whoever started it hears.
+        """
+        return os.read(self.reading, 1000) + os.read(self.reading, 1)
+
+    def test_serves(self) -> None:
+        """
+        That it has started is told when it has, and not before.
+        """
+        starting: Deferred[None] = Deferred()
+        self.begin(starting)
+        os.set_blocking(self.reading, False)
+        self.assertRaises(BlockingIOError, os.read, self.reading, 1)
+        starting.callback(None)
+        self.assertEqual((b"0", [], False), (self.told(), self.codes, self.reactor.hasStopped))
+
+    def test_cannot_start(self) -> None:
+        """
+        Why it cannot is told, at once or later, as far as twistd reads; the reactor stops, and it is exit 1.
+        """
+        starting: Deferred[None] = Deferred()
+        self.begin(starting)
+        starting.errback(CannotListenError("127.0.0.1", 4000, OSError(EADDRINUSE, "in use")))
+        told = self.told()
+        self.assertTrue(told.startswith(b"1 dheera cannot listen on 127.0.0.1:4000: another program"), told)
+        self.assertEqual(100, len(told))
+        self.reactor.run()
+        self.assertEqual(([1], True), (self.codes, self.reactor.hasStopped))
+
+    def test_bug(self) -> None:
+        """
+        What nobody has thought of is in the log with its traceback.
+        """
+        self.begin(fail(KeyError("x")))
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
+        self.assertEqual((b"1 dheera cannot start: KeyError: 'x'", [1]), (self.told(), self.codes))
+
+    def test_stopped_meanwhile(self) -> None:
+        """
+        One that is told to stop before it serves has not failed; but whoever waits for it waits no longer.
+        """
+        self.begin(fail(CancelledError()))
+        self.assertEqual((b"1 stopped before it could serve", []), (self.told(), self.codes))
+
+    def test_nobody_waits(self) -> None:
+        """
+        Nobody need wait: in the foreground there is no pipe, and whoever waited may be gone.
+        """
+        os.close(self.options.pop("statusPipe"))
+        self.begin(succeed(None))
+        reading, self.options["statusPipe"] = os.pipe()
+        os.close(reading)
+        self.begin(succeed(None))
+        self.assertEqual([], self.codes)

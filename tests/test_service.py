@@ -25,10 +25,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
-from dheera.config import Config, Listen, Mistral
 from dheera.keys import Secret
 from dheera.lifecycle import InOrder
 from dheera.service import Options, build, makeService
+from dheera.settings import Config, Listen, Mistral
 
 DEMO = Config(demo=True, listen=Listen(host="127.0.0.1", port=0))
 
@@ -65,6 +65,8 @@ class BuildTests(TestCase):
         """
         Start a daemon that is stopped after the test.
         """
+        if config.store.state_dir is None:
+            config = evolve(config, store=evolve(config.store, state_dir=self.scratch()))
         daemon = build(self.reactor, config, self.said.append)
         await daemon.startService()
         self.addCleanup(daemon.stopService)
@@ -129,7 +131,7 @@ class BuildTests(TestCase):
         port = self.base.rpartition(":")[2]
         client = self.client(authority.cert_pem.bytes())
         answer = await client.get(f"https://localhost:{port}/health/readiness")
-        self.assertEqual({"status": "ready"}, json.loads(await answer.text()))
+        self.assertEqual({"status": "ready", "db": "connected", "spool": "writable"}, json.loads(await answer.text()))
 
     async def test_endpoints(self) -> None:
         """

@@ -1,8 +1,10 @@
 """
-The story of one exchange: admit, send, relay.
+The story of one exchange: admit, send, relay, account for it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,7 +14,8 @@ from twisted.python.failure import Failure
 from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
 from dheera.errors import ClientLeft, Refusal, UpstreamError
-from dheera.proxy.headers import caller, downward, interim, upward
+from dheera.proxy.accounting import Account, Accountant
+from dheera.proxy.headers import Subnet, caller, downward, interim, upward
 from dheera.proxy.inspection import inspect
 from dheera.proxy.relay import relay
 from dheera.proxy.target import map_target
@@ -37,65 +40,85 @@ class Exchanges:
 
     :param inspected_bytes: largest body that is read for the model it names, where a key demands it.
     :param headroom: for all such bodies together, as long as their exchanges last.
+    :param trusted: networks of proxies whose word is taken on whom they speak for.
     """
 
     _gate: Gate
     _upstream: Upstream
+    _accountant: Accountant
     _inspected_bytes: int
     _headroom: Headroom
+    _trusted: Sequence[Subnet] = ()
 
     def begin(self, request: Request) -> None:
         """
         Run the exchange of *request* to its end. The client's leaving cancels it, and nothing else anywhere asks
         whether the client is still there.
         """
-        call_id = new_call_id().encode("ascii")
+        call_id = new_call_id()
         exchange = Deferred.fromCoroutine(self._run(request, call_id))
         if not exchange.called:
             request.notifyFinish().addErrback(lambda _: exchange.cancel())
         exchange.addErrback(_broken, request, call_id)
 
-    async def _run(self, request: Request, call_id: bytes) -> None:
-        request.setHeader(CALL_ID, call_id)
+    async def _run(self, request: Request, call_id: str) -> None:
+        request.setHeader(CALL_ID, call_id.encode("ascii"))
+        account = self._accountant.open(request, call_id)
         try:
-            await self._exchange(request, call_id)
+            await self._exchange(request, call_id.encode("ascii"), account)
         except Refusal as refusal:
-            if isinstance(refusal, UpstreamError):
-                log.warn("Call {call_id}: {reason}", call_id=call_id.decode("ascii"), reason=refusal.message)
+            of_upstream = isinstance(refusal, UpstreamError)
+            if of_upstream:
+                log.warn("Call {call_id}: {reason}", call_id=call_id, reason=refusal.message)
+            account.close("upstream_cut" if of_upstream else "refused", refusal)
             request.refuse(refusal)
         except (CancelledError, ClientLeft):
-            log.debug("Call {call_id}: the client left", call_id=call_id.decode("ascii"))
+            log.debug("Call {call_id}: the client left", call_id=call_id)
+            account.close("interrupted" if request.site.ended else "client_left")
+        except BaseException:
+            account.close("refused", Refusal("Something failed inside dheera; its log says what."))
+            raise
+        else:
+            account.close("complete")
         finally:
             if request.body is not None:
                 request.body.release()
 
-    async def _exchange(self, request: Request, call_id: bytes) -> None:
+    async def _exchange(self, request: Request, call_id: bytes, account: Account) -> None:
         upstream, fields = self._upstream, request.fields
         target = map_target(request.uri, upstream.base)
         path = target[len(upstream.base.prefix) :]
-        admission = await self._gate.admit(caller(fields, request.client), request.method, path)
+        asking = caller(fields, request.client, self._trusted)
+        account.asked(asking, path)
+        admission = await self._gate.admit(asking, request.method, path)
+        account.admitted(admission)
         if admission.models is not None:
             await inspect(request, path, admission.models, self._inspected_bytes, self._headroom)
         websocket = request.upgrade_to is not None
+        crossing: Fields = upward(fields, upstream.authorization(), websocket=websocket)
+        account.begin()
         response = await upstream.send(
             request.method,
             target,
-            upward(fields, upstream.authorization(), websocket=websocket),
+            crossing,
             request.body,
             lambda code, phrase, fields: request.inform(code, phrase, interim(fields)),
+            retried=account.sent_again,
         )
-        crossing: Fields = downward(response.fields, upstream.base)
+        account.answered(response)
+        crossing = downward(response.fields, upstream.base)
         crossing.append((CALL_ID, call_id))
         if response.code == SWITCHING_PROTOCOLS:
             crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-            await tunnel(response, request, crossing)
+            await tunnel(response, request, crossing, account.answer.saw_up, account.answer.saw_down)
             return
         if response.code >= FIRST_ERROR_STATUS:
             crossing.append((ERROR_SOURCE, b"upstream"))
+        crossing += account.fields(response.whole())
         request.begin(response.code, response.phrase, crossing)
-        await relay(response, request)
+        await relay(response, request, account.answer.saw)
 
 
-def _broken(failure: Failure, request: Request, call_id: bytes) -> None:
-    log.failure("Call {call_id} failed inside dheera", failure, call_id=call_id.decode("ascii"))
+def _broken(failure: Failure, request: Request, call_id: str) -> None:
+    log.failure("Call {call_id} failed inside dheera", failure, call_id=call_id)
     request.refuse(Refusal("Something failed inside dheera; its log says what."))

@@ -9,7 +9,12 @@ can read. Back: without hop-by-hop lines, cookies, and promises about upstream's
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import TypeAlias
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.web.http import datetimeToString
 
@@ -81,9 +86,17 @@ Where a client's key is looked for, and which goes first. Clients mean well: an 
 conflict; two different ones are. ``x-litellm-api-key`` is what clients of LiteLLM send; it spares them a change.
 """
 
-_PREFIXES_NOT_SENT_UP = (b"proxy-", b"x-dheera-", b"x-forwarded-")
-_TELLING = frozenset({b"host", b"origin", b"sec-fetch-site", b"forwarded", b"x-forwarded-for"})
+END_USER_HEADERS = (b"x-dheera-end-user", b"x-litellm-end-user-id", b"x-litellm-customer-id")
+"""
+Whom a call is for; the first that says something goes first.
+"""
+
+_PREFIXES_NOT_SENT_UP = (b"proxy-", b"x-dheera-", b"x-litellm-", b"x-forwarded-")
+_TELLING = frozenset(
+    {b"host", b"origin", b"sec-fetch-site", b"forwarded", b"user-agent", b"x-dheera-tags", *END_USER_HEADERS}
+)
 _KEY_PROTOCOL = re.compile(rb"openai-insecure-api-key", re.IGNORECASE)
+_WITH_PORT = re.compile(r"\[(.*)\](?::[0-9]+)?|([^:]*):[0-9]+")
 _CODING = re.compile(rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 
 
@@ -172,27 +185,77 @@ def _without_keys(protocols: bytes) -> bytes:
     return b", ".join(each.strip() for each in protocols.split(b",") if each.strip() and not _KEY_PROTOCOL.search(each))
 
 
-def caller(fields: Fields, peer: IAddress) -> Caller:
+Subnet: TypeAlias = IPv4Network | IPv6Network
+
+
+def caller(fields: Fields, peer: IAddress, trusted: Sequence[Subnet] = ()) -> Caller:
     """
     What a request says of who sends it.
+
+    :param trusted: networks of proxies whose word is taken on whom they speak for.
     """
     told: dict[bytes, bytes] = {}
     offered: list[tuple[int, bytes]] = []
+    chain: list[bytes] = []
     for name, value in fields:
         lowered = name.lower()
         if lowered in _TELLING:
             told.setdefault(lowered, value)
+        elif lowered == b"x-forwarded-for":
+            chain += value.split(b",")
         elif (rank := KEY_HEADERS.get(lowered)) is not None:
             offered.append((rank, _token(value, needs_bearer=lowered == b"authorization")))
     return Caller(
         credential=_first(offered),
         ambiguous=len(offered) > 1 and len({key for _, key in offered if key}) > 1,
-        peer=peer,
+        peer=_origin(peer, chain, trusted) if trusted and chain else peer,
         host=told.get(b"host", b""),
         origin=told.get(b"origin", b""),
         cross_site=told.get(b"sec-fetch-site", b"").strip().lower() == b"cross-site",
-        forwarded=b"forwarded" in told or b"x-forwarded-for" in told,
+        forwarded=b"forwarded" in told or bool(chain),
+        program=told.get(b"user-agent", b""),
+        end_user=next((told[name] for name in END_USER_HEADERS if told.get(name)), b""),
+        tags=told.get(b"x-dheera-tags", b""),
     )
+
+
+def _origin(peer: IAddress, chain: list[bytes], trusted: Sequence[Subnet]) -> IAddress:
+    """
+    Where a request comes from: *peer*, or while that is a proxy of ours, whoever it names last.
+    """
+    place = peer
+    while chain and _is_trusted(place, trusted):
+        said = chain.pop().strip().decode("latin-1")
+        try:
+            address = ip_address(_without_port(said))
+        except ValueError:
+            break  # a proxy of ours would have written an address
+        kind = IPv4Address if address.version == 4 else IPv6Address  # noqa: PLR2004 - the version of IP
+        place = kind("TCP", str(address), 0)
+    return place
+
+
+def _without_port(said: str) -> str:
+    """
+    The address that a proxy names, which some write with a port.
+    """
+    match = _WITH_PORT.fullmatch(said)
+    return said if match is None else match[match.lastindex or 0]
+
+
+def _is_trusted(place: IAddress, trusted: Sequence[Subnet]) -> bool:
+    if isinstance(place, UNIXAddress):
+        return True  # whoever reaches the socket was let in by the file's rights
+    if not isinstance(place, IPv4Address | IPv6Address):
+        return False
+    return _is_within(place.host, tuple(trusted))
+
+
+@lru_cache(maxsize=1024)
+def _is_within(host: str, networks: tuple[Subnet, ...]) -> bool:
+    address = ip_address(host.partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in networks)
 
 
 def _first(offered: list[tuple[int, bytes]]) -> bytes | None:

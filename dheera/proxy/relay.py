@@ -11,6 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 
+from dheera.wire.body import Watcher
 from dheera.wire.request import Request
 from dheera.wire.response import Response
 
@@ -20,12 +21,19 @@ class _Relay(Protocol):
     Receives the body of *response* and writes it to *request*.
     """
 
-    def __init__(self, request: Request, response: Response) -> None:
+    def __init__(self, request: Request, response: Response, watch: Watcher) -> None:
         self.done: Deferred[None] = Deferred(self._cancelled)
         self._request = request
         self._response: Response | None = response
-        # Nothing stands between a piece and the client.
-        self.dataReceived = request.write  # type: ignore[method-assign]  # saves a call for each piece
+        self._write = request.write
+        self._watch = watch
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        A piece goes to the client; then whoever watches may see it.
+        """
+        self._write(data)
+        self._watch(data)
 
     def makeConnection(self, transport: Any) -> None:
         """
@@ -59,10 +67,11 @@ class _Relay(Protocol):
             response.abortConnection()
 
 
-def relay(response: Response, request: Request) -> Deferred[None]:
+def relay(response: Response, request: Request, watch: Watcher) -> Deferred[None]:
     """
     Pass the body of *response* on to *request*, whose answer has begun, and finish it.
 
+    :param watch: sees each piece after it has gone, unless all were here already. It must not raise.
     :return: fires after the last piece; fails with an ``UpstreamError`` if upstream broke off. Cancel it when the
         client has left.
     """
@@ -70,7 +79,7 @@ def relay(response: Response, request: Request) -> Deferred[None]:
     if whole is not None:
         request.finish_with(whole)
         return succeed(None)
-    relaying = _Relay(request, response)
+    relaying = _Relay(request, response, watch)
     response.deliverBody(relaying)
     request.flush()
     return relaying.done

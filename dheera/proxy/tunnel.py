@@ -12,6 +12,8 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from dheera.errors import AnswerCut, ClientLeft
+from dheera.wire.body import Watcher
 from dheera.wire.deadlines import NEVER, Deadlines
 from dheera.wire.heads import Fields
 from dheera.wire.request import Request
@@ -28,13 +30,15 @@ class _End(Protocol):
     One end: what comes in here goes out at the other.
     """
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, watch: Watcher) -> None:
         self.other: _End
         self.open = False
+        self.broke_off = False
         self.closed: Deferred[None] = Deferred()
         self.deadline = NEVER
         self._deadlines = deadlines
         self._early: list[bytes] = []
+        self._watch = watch
 
     def connectionMade(self) -> None:
         """
@@ -63,6 +67,7 @@ class _End(Protocol):
             self.other.transport.write(data)  # type: ignore[union-attr]  # open
         elif not self.other.closed.called:
             self._early.append(data)
+        self._watch(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -71,7 +76,8 @@ class _End(Protocol):
         self.open = False
         self._deadlines.forget(self)
         if self.other.open:
-            self.other._close(in_order=reason.check(ConnectionDone) is not None)  # noqa: SLF001 - the same class
+            self.broke_off = reason.check(ConnectionDone) is None
+            self.other._close(in_order=not self.broke_off)  # noqa: SLF001 - the same class
         self.closed.callback(None)
 
     def _close(self, *, in_order: bool) -> None:
@@ -93,16 +99,24 @@ class _End(Protocol):
         transport.abortConnection()
 
 
-async def tunnel(response: Response, request: Request, fields: Fields) -> None:
+async def tunnel(response: Response, request: Request, fields: Fields, up: Watcher, down: Watcher) -> None:
     """
     Answer the client's handshake with upstream's 101 and join both connections until they are closed.
 
     :param fields: the header lines of the 101.
+    :param up: sees what the client sends, after it has gone on; it must not raise.
+    :param down: likewise, what upstream sends.
+    :raises ClientLeft: the client broke off.
+    :raises AnswerCut: upstream did.
     """
     deadlines = request.channel.site.deadlines
-    client, upstream = _End(deadlines), _End(deadlines)
+    client, upstream = _End(deadlines, up), _End(deadlines, down)
     client.other, upstream.other = upstream, client
     request.upgrade(fields, client)
     response.deliverBody(upstream)
     await client.closed
     await upstream.closed
+    if client.broke_off:
+        raise ClientLeft
+    if upstream.broke_off:
+        raise AnswerCut("Upstream broke off in the middle of a session.")

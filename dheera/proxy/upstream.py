@@ -71,16 +71,27 @@ class Upstream:
         fields: Fields,
         body: IBodyProducer | None,
         informed: Callable[[int, bytes, Fields], None],
+        *,
+        retried: Callable[[], None] | None = None,
     ) -> Deferred[Response]:
         """
         Send one request.
 
         :param informed: told of interim answers.
+        :param retried: told when it is sent once more.
         :return: fires with the head of the answer, its body to come; fails with an ``UpstreamError``. Cancel it to
             close its connection.
         """
         return self._client.verbatim(
-            Outgoing(origin=self.base.origin, method=method, target=target, fields=fields, body=body, informed=informed)
+            Outgoing(
+                origin=self.base.origin,
+                method=method,
+                target=target,
+                fields=fields,
+                body=body,
+                informed=informed,
+                retried=retried,
+            )
         )
 
     def close(self) -> None:

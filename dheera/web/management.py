@@ -25,7 +25,7 @@ from dheera.management.reading import fitted, read_body, read_query
 from dheera.management.routes import Access, AnyRoute, Asked, Authority, Nothing, Office
 from dheera.management.shapes import Name
 from dheera.proxy.exchange import CALL_ID
-from dheera.proxy.headers import caller
+from dheera.proxy.headers import Subnet, caller
 from dheera.web.api import Branch
 from dheera.wire.body import read
 from dheera.wire.heads import Fields
@@ -37,11 +37,15 @@ _CLAIMS = (b"x-dheera-changed-by", b"litellm-changed-by")
 _LONGEST_CLAIM = 200
 
 
-def management(office: Office, authority: Authority, routes: Sequence[AnyRoute]) -> dict[bytes, Branch]:
+def management(
+    office: Office, authority: Authority, routes: Sequence[AnyRoute], trusted: Sequence[Subnet] = ()
+) -> dict[bytes, Branch]:
     """
     What is to be put into the root: the description, and a branch for each first segment of *routes*.
+
+    :param trusted: networks of proxies whose word is taken on whom they speak for.
     """
-    desk = _Desk(office, authority, routes)
+    desk = _Desk(office, authority, routes, trusted)
     branches: dict[bytes, Branch] = {route.path.split("/")[1].encode(): desk for route in routes}
     return branches | {b"openapi.json": _Description(routes)}
 
@@ -79,8 +83,11 @@ class _Desk(Branch):
 
     isLeaf = True
 
-    def __init__(self, office: Office, authority: Authority, routes: Sequence[AnyRoute]) -> None:
+    def __init__(
+        self, office: Office, authority: Authority, routes: Sequence[AnyRoute], trusted: Sequence[Subnet]
+    ) -> None:
         super().__init__()
+        self._trusted = trusted
         self._office = office
         self._authority = authority
         self._routes = routes
@@ -139,9 +146,11 @@ class _Desk(Branch):
 
     async def _ask(self, request: Request, route: AnyRoute, parameters: dict[str, str]) -> Asked[Any, Any]:
         method = request.method.decode("ascii")
-        actor = await self._authority.admit(caller(request.fields, request.client), method, route.path)
+        asking = caller(request.fields, request.client, self._trusted)
+        actor = await self._authority.admit(asking, method, route.path)
         if route.access is Access.ADMIN and not actor.is_admin:
-            raise NotAllowed("This key may not manage here: use the master key, or a key of type management.")
+            kinds = "management or read_only" if method in ("GET", "HEAD") else "management"
+            raise NotAllowed(f"This key may not manage here: use the master key, or a key of type {kinds}.")
         content = await read(request.body, route.body_limit_bytes)
         strict = self._office.strict_fields
         return Asked(
@@ -150,7 +159,7 @@ class _Desk(Branch):
             query=read_query(request.uri.partition(b"?")[2], route.query, strict_fields=strict),
             path={name: fitted(value, Name, ("path", name), strict_fields=False) for name, value in parameters.items()},
             claimed=_claim(request.fields),
-            address=_place(request.client),
+            address=_place(asking.peer),
         )
 
 

@@ -9,11 +9,14 @@ The tree.
     /openapi.json        what that is
     /health/liveliness   alive (also spelt liveness)
     /health/readiness    ready for traffic
+    /health/backlog      calls under way, for admins
+    /health/services     the ledger and the sinks, for admins
+    /metrics             for Prometheus
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from twisted.web.resource import Resource
@@ -25,11 +28,18 @@ from dheera.web.health import Watch, health
 from dheera.web.passthrough import PassThrough
 
 
-def make_root(exchanges: Exchanges, watch: Watch, management: Mapping[bytes, Resource]) -> Branch:
+def make_root(
+    exchanges: Exchanges,
+    watch: Watch,
+    management: Mapping[bytes, Resource],
+    metrics: Resource,
+    guard: Callable[[Resource], Resource],
+) -> Branch:
     """
     The whole tree.
 
     :param management: the branches of the management API.
+    :param guard: keeps all but admins from a page.
     """
 
     def welcome() -> tuple[int, dict[str, str]]:
@@ -45,7 +55,8 @@ def make_root(exchanges: Exchanges, watch: Watch, management: Mapping[bytes, Res
     root = Branch()
     root.putChild(b"", Page(welcome))
     root.putChild(b"mistral", PassThrough(exchanges))
-    root.putChild(b"health", health(watch))
+    root.putChild(b"health", health(watch, guard))
+    root.putChild(b"metrics", metrics)
     for name, branch in management.items():
         root.putChild(name, branch)
     return root

@@ -4,7 +4,8 @@ A request body on its way in: pieces arrive from the parser and leave for one co
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
@@ -12,6 +13,8 @@ from zope.interface import implementer
 
 from dheera.errors import BodyTooLarge, ClientLeft, Refusal, Unavailable
 from dheera.wire.headroom import Headroom, Holding
+
+Watcher: TypeAlias = Callable[[bytes], object]
 
 
 class Consumer(Protocol):
@@ -63,6 +66,7 @@ class RequestBody:
         self._finished: Deferred[None] | None = None
         self._unwanted = False
         self._lost = False
+        self._watcher: Watcher | None = None
         self._holding: Holding | None = None
 
     @property
@@ -120,6 +124,14 @@ class RequestBody:
             self._holding.give_back()
             self._holding = None
 
+    def watch(self, watcher: Watcher) -> None:
+        """
+        Let *watcher* see what is here, and each piece that comes, after it has gone on. It must not raise.
+        """
+        for piece in self._pieces:
+            watcher(piece)
+        self._watcher = watcher
+
     def _keep(self, pieces: list[bytes]) -> bytes:
         whole = b"".join(pieces)
         self._consumer = None
@@ -137,6 +149,8 @@ class RequestBody:
             self._consumer.write(piece)
         elif not self._unwanted:
             self._pieces.append(piece)
+        if self._watcher is not None:
+            self._watcher(piece)
 
     def end(self) -> None:
         """

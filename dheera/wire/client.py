@@ -108,6 +108,8 @@ class Agent:
     def _again(self, failure: Failure, outgoing: Outgoing) -> Deferred[Response] | Failure:
         reason = failure.value
         if isinstance(reason, AnswerCut) and reason.nothing_came and outgoing.whole_body() is not None:
+            if outgoing.retried is not None:
+                outgoing.retried()
             return self._send_anew(outgoing)
         return failure
 
@@ -155,6 +157,13 @@ class Agent:
         if isIPv6Address(host):
             return TCP6ClientEndpoint(self._reactor, host, port, timeout=seconds)
         return HostnameEndpoint(self._reactor, host, port, timeout=seconds)
+
+    @property
+    def idle_connections(self) -> int:
+        """
+        How many connections are kept for the next requests.
+        """
+        return sum(len(idle) for idle in self._idle.values())
 
     def keep(self, connection: Connection) -> None:
         """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dheera.wire.body import RequestBody
     from dheera.wire.channel import Channel
     from dheera.wire.parser import Head
+    from dheera.wire.server import Server
 
 TREE_DEPTH = 4
 """
@@ -50,6 +51,7 @@ class Request(server.Request):
     """
 
     channel: Channel  # type: ignore[assignment]  # Twisted names its own
+    site: Server
     fields: Fields
     body: RequestBody | None = None
     upgrade_to: bytes | None = None

@@ -48,10 +48,18 @@ class Server(Site):
         self.limits = limits
         self.stamp = stamp
         self.draining = False
+        self.ended = False
         self.deadlines = Deadlines(reactor)
         self._channels: set[Channel] = set()
         self._per_address: Counter[str] = Counter()
         self._emptied: list[Deferred[None]] = []
+
+    @property
+    def connections(self) -> int:
+        """
+        How many are open.
+        """
+        return len(self._channels)
 
     def startFactory(self) -> None:
         """
@@ -136,7 +144,8 @@ class Server(Site):
 
     def end(self) -> None:
         """
-        End what is left, visibly: answers that have begun are cut.
+        End what is left, visibly: answers that have begun are cut. From then on ``ended`` tells that it was us.
         """
+        self.ended = True
         for channel in [*self._channels]:
             channel.cut(flush=False)

@@ -63,7 +63,7 @@ def forbidden(names: frozenset[bytes], *prefixes: bytes) -> st.SearchStrategy[by
     return st.one_of(known, prefixed).flatmap(in_any_case)
 
 
-UP_PREFIXES = (b"proxy-", b"x-dheera-", b"x-forwarded-")
+UP_PREFIXES = (b"proxy-", b"x-dheera-", b"x-litellm-", b"x-forwarded-")
 BACK_PREFIXES = (b"x-dheera-",)
 
 

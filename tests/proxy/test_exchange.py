@@ -98,7 +98,8 @@ class Passing(Exchanging):
 
     def test_answer(self) -> None:
         """
-        Status, reason and header lines come back as upstream wrote them, with a call id and nothing else.
+        Status, reason and header lines come back as upstream wrote them, with a call id, the time that dheera took, and
+        nothing else: this call has no price.
         """
         client = self.post()
         self.upstream.send(
@@ -117,9 +118,10 @@ class Passing(Exchanging):
                 b"Content-Length: 3",
                 b"Server: kong",
             ],
-            lines[:-1],
+            lines[:-2],
         )
-        self.assertEqual(b"x-dheera-call-id", lines[-1].partition(b":")[0])
+        ours = [line.partition(b":")[0] for line in lines[-2:]]
+        self.assertEqual([b"x-dheera-call-id", b"x-dheera-overhead-ms"], ours)
         self.assertEqual(b"abc", body)
         self.assert_quiet()
 

@@ -4,6 +4,8 @@ Which header lines cross, and how they change.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
@@ -316,3 +318,96 @@ class Credentials(SynchronousTestCase):
             for name in (b"Sec-WebSocket-Protocol", b"sec_websocket_protocol"):
                 expected = [] if crossing is None else [(name, crossing)]
                 self.assertEqual(expected, upward([(name, offered)], CREDENTIAL)[:-1])
+
+
+class OriginTests(SynchronousTestCase):
+    """
+    Where a request comes from, when proxies of ours stand before us.
+    """
+
+    PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+    def origin(self, peer: str, *chain: bytes) -> str:
+        """
+        The address that is taken for the client's.
+        """
+        fields = [(b"X-Forwarded-For", each) for each in chain]
+        return str(getattr(caller(fields, IPv4Address("TCP", peer, 1), self.PROXIES).peer, "host", ""))
+
+    def test_word_of_our_proxies(self) -> None:
+        """
+        The last address that is not one of ours counts, over all lines of the header.
+        """
+        self.assertEqual("192.0.2.1", self.origin("10.0.0.1", b"192.0.2.1"))
+        self.assertEqual("192.0.2.1", self.origin("10.0.0.1", b"198.51.100.7, 192.0.2.1, 10.9.9.9"))
+        self.assertEqual("192.0.2.1", self.origin("10.0.0.1", b"198.51.100.7, 192.0.2.1", b"10.9.9.9"))
+        self.assertEqual("2001:db8::1", self.origin("10.0.0.1", b"2001:db8::1, fd00::2"))
+
+    def test_ports(self) -> None:
+        """
+        Some gateways write the port as well; it is no part of the address.
+        """
+        self.assertEqual("192.0.2.1", self.origin("10.0.0.1", b"192.0.2.1:5678, 10.9.9.9:80"))
+        self.assertEqual("2001:db8::1", self.origin("10.0.0.1", b"[2001:db8::1]:443, [fd00::2]:80, [fd00::3]"))
+        self.assertEqual("2001:db8::1:80", self.origin("10.0.0.1", b"2001:db8::1:80"))
+        for nonsense in b"192.0.2.1:http", b"192.0.2.1:", b":80", b"[192.0.2.1", b"[]:80", b"[::1]80", b"1:2:3:80":
+            self.assertEqual("10.0.0.1", self.origin("10.0.0.1", nonsense), nonsense)
+
+    def test_word_of_others(self) -> None:
+        """
+        Whoever is no proxy of ours is the client, whatever it says.
+        """
+        self.assertEqual("192.0.2.9", self.origin("192.0.2.9", b"127.0.0.1"))
+        self.assertEqual(
+            "10.0.0.1", str(getattr(caller([], IPv4Address("TCP", "10.0.0.1", 1), self.PROXIES).peer, "host", ""))
+        )
+
+    def test_nonsense(self) -> None:
+        """
+        What is no address ends the way back: the proxy that wrote it stands for whoever is behind.
+        """
+        self.assertEqual("10.0.0.1", self.origin("10.0.0.1", b"192.0.2.1, unknown"))
+        self.assertEqual("10.9.9.9", self.origin("10.0.0.1", b"me, 10.9.9.9"))
+
+    def test_without_proxies(self) -> None:
+        """
+        Where none is trusted, the header counts for nothing.
+        """
+        told = caller([(b"X-Forwarded-For", b"192.0.2.1")], IPv4Address("TCP", "10.0.0.1", 1))
+        self.assertEqual(IPv4Address("TCP", "10.0.0.1", 1), told.peer)
+        self.assertTrue(told.forwarded)
+
+
+class TellingTests(SynchronousTestCase):
+    """
+    What else a request says of who it is for.
+    """
+
+    def test_end_user(self) -> None:
+        """
+        Ours goes before LiteLLM's two names, and an empty one says nothing.
+        """
+        peer = IPv4Address("TCP", "127.0.0.1", 1)
+        lines = [
+            (b"X-LiteLLM-Customer-Id", b"third"),
+            (b"x-litellm-end-user-id", b"second"),
+            (b"X-Dheera-End-User", b"first"),
+        ]
+        self.assertEqual(b"third", caller(lines[:1], peer).end_user)
+        self.assertEqual(b"second", caller(lines[:2], peer).end_user)
+        self.assertEqual(b"first", caller(lines, peer).end_user)
+        self.assertEqual(b"second", caller([*lines[:2], (b"x-dheera-end-user", b"")], peer).end_user)
+
+    def test_tags_and_program(self) -> None:
+        """
+        The header with the tags, and the client's program.
+        """
+        told = caller([(b"X-Dheera-Tags", b"a, b"), (b"User-Agent", b"curl/8")], IPv4Address("TCP", "127.0.0.1", 1))
+        self.assertEqual((b"a, b", b"curl/8"), (told.tags, told.program))
+
+    def test_not_told_upstream(self) -> None:
+        """
+        Whom a call is for is nothing that upstream should learn from a header for gateways.
+        """
+        lines = [(b"x-litellm-end-user-id", b"ada"), (b"x-dheera-tags", b"a"), (b"X_LiteLLM_Customer_Id", b"ada")]
+        self.assertEqual([(b"Authorization", b"Bearer real")], upward(lines, b"Bearer real"))

@@ -9,9 +9,9 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Add
-from dheera.config import KeySettings
 from dheera.entities import Key, now
 from dheera.keys import digest
+from dheera.settings import KeySettings
 from tests.house import LAST_CHUNK, House, in_chunks, read_answer, request
 from tests.network import Peer
 

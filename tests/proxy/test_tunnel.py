@@ -241,13 +241,34 @@ class Endings(Tunnelling):
 
     def test_reset(self) -> None:
         """
-        When one end is reset so is the other.
+        When one end is reset so is the other, and it is told which of them it was; that upstream did it, an operator
+        sees in the log.
         """
-        for first in (0, 1):
+        for first, outcome, error in ((0, "client_left", None), (1, "upstream_cut", "AnswerCut")):
             ends = self.joined()
             ends[first].reset()
             self.assertEqual("reset", ends[1 - first].ended)
+            [record] = self.house.records()
+            self.assertEqual((outcome, error), (record.outcome, record.error))
+            warnings = self.overheard.lines(LogLevel.warn)
+            self.assertEqual([first == 1], ["broke off" in line for line in warnings] or [False])
+            self.overheard.events.clear()
             self.assert_nothing_left()
+
+    def test_told(self) -> None:
+        """
+        A session that ends in order is complete; what went each way is counted, and the model is the one that the
+        address names, however it is encoded.
+        """
+        client, upstream = self.joined()
+        client.send(b"up")
+        upstream.send(b"down")
+        client.close()
+        [record] = self.house.records()
+        self.assertEqual(
+            ("complete", 101, 2, 4), (record.outcome, record.status, record.request_bytes, record.response_bytes)
+        )
+        self.assertEqual("voxtral-mini", record.model)
 
     def test_last_bytes_unread(self) -> None:
         """

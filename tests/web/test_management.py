@@ -79,13 +79,16 @@ class Admitted(AtDesk):
 
     def test_virtual_keys(self) -> None:
         """
-        A key that may not manage can ask about itself, and do nothing else.
+        A key that may not manage can ask about itself, and do nothing else; it is told which keys may.
         """
         key = self.desk.generate()["key"]
         for method, route in self.every():
-            status = self.desk.send(method, route.path, body=b"{}", key=key).status
+            reply = self.desk.send(method, route.path, body=b"{}", key=key)
             allowed = (200, 404) if route.access is Access.SELF else (403,)  # 404: it has no user, and no team
-            self.assertIn(status, allowed, (method, route.path))
+            self.assertIn(reply.status, allowed, (method, route.path))
+            if reply.status == 403 and method != "HEAD":
+                self.assertIn(b"management", reply.answer.body)
+                self.assertEqual(method == "GET", b"read_only" in reply.answer.body, (method, route.path))
 
     def test_what_is_asked_of_the_authority(self) -> None:
         """

@@ -65,13 +65,14 @@ class Tree(SynchronousTestCase):
         Ready, until we are about to stop: then not, and when to ask again.
         """
         answer = self.ask(b"/health/readiness")
-        self.assertEqual((200, {"status": "ready", "db": "connected"}), (answer.status, json.loads(answer.body)))
+        words = {"db": "connected", "spool": "writable"}
+        self.assertEqual((200, {"status": "ready", **words}), (answer.status, json.loads(answer.body)))
         client = self.house.connect()
         client.send(b"GET /health/readiness HTTP/1.1\r\n")
         self.house.site.drain()
         client.send(b"Host: localhost\r\n\r\n")
         answer = read_answer(client.received)
-        self.assertEqual((503, {"status": "draining", "db": "connected"}), (answer.status, json.loads(answer.body)))
+        self.assertEqual((503, {"status": "draining", **words}), (answer.status, json.loads(answer.body)))
         self.assertEqual([b"1"], answer.values(b"retry-after"))
         self.assertEqual("closed", client.ended)
 
@@ -81,10 +82,27 @@ class Tree(SynchronousTestCase):
         """
         self.house.store.fail()
         answer = self.ask(b"/health/readiness")
-        expected = {"status": "database away", "db": "Not connected"}
+        expected = {"status": "database away", "db": "Not connected", "spool": "writable"}
         self.assertEqual((503, expected), (answer.status, json.loads(answer.body)))
         self.house.store.recover()
         self.assertEqual(200, self.ask(b"/health/readiness").status)
+
+    def test_pages_for_admins(self) -> None:
+        """
+        How much is under way, and how sinks do, is for the master key; metrics are for everybody.
+        """
+        house = House(master_key="sk-master-canary")
+        for path in (b"/health/backlog", b"/health/services"):
+            self.assertEqual(401, read_answer(house.ask(path).received).status)
+            self.assertEqual(401, read_answer(house.ask(path, (b"Authorization", b"Bearer sk-other")).received).status)
+            answer = read_answer(house.ask(path, (b"Authorization", b"Bearer sk-master-canary")).received)
+            self.assertEqual((200, True), (answer.status, answer.complete))
+        answer = read_answer(house.ask(b"/health/backlog", (b"Authorization", b"Bearer sk-master-canary")).received)
+        self.assertEqual({"in_flight_requests": 0}, json.loads(answer.body))
+        answer = read_answer(house.ask(b"/metrics").received)
+        self.assertEqual([b"text/plain; version=0.0.4; charset=utf-8"], answer.values(b"content-type"))
+        self.assertIn(b"dheera_in_flight_requests 0.0", answer.body)
+        self.assertEqual(405, read_answer(house.ask(b"/metrics", method=b"POST", body=b"").received).status)
 
     def test_head(self) -> None:
         """
@@ -126,7 +144,7 @@ class Tree(SynchronousTestCase):
             b"/health/liveliness/",
             b"/health/liveliness/x",
             b"/%68ealth/x",
-            b"/metrics",
+            b"/metricsx",
             b"/key",
             b"/key/nothing",
             b"/keys/generate",

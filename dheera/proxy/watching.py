@@ -1,0 +1,257 @@
+"""
+Both bodies of an exchange, as they pass: what the request asks for, what the answer used, how it flowed.
+
+Watchers see bytes after these have gone on, and what goes wrong here is logged and ends the watching, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field
+from twisted.logger import Logger
+
+from dheera.content import Capture
+from dheera.metering.answers import Meter, make_meter
+from dheera.metering.requests import RequestMeter, read_request
+from dheera.metering.sockets import SocketMeter
+from dheera.proxy.notes import model_in, noted
+from dheera.records import Content
+from dheera.redaction import Redaction
+from dheera.usage import Reading, Wanted
+from dheera.wire.heads import Fields
+from dheera.wire.request import Request
+from dheera.wire.response import Response
+
+log = Logger()
+
+SWITCHING_PROTOCOLS = 101
+UPSTREAM_ID = b"mistral-correlation-id"
+EMPTY = Reading()
+
+
+def _value(fields: Fields, wanted: bytes) -> bytes | None:
+    length = len(wanted)
+    for name, value in fields:
+        if len(name) == length and name.lower() == wanted:
+            return value
+    return None
+
+
+@define(eq=False)
+class RequestWatch:
+    """
+    What a request asks for.
+
+    :param capture: keeps what may be shown of the body.
+    """
+
+    _request: Request
+    _endpoint: str
+    _capture: Capture | None
+    _wanted: Wanted = field(init=False)
+    _meter: RequestMeter | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        body = self._request.body
+        if body is None:
+            self._wanted = Wanted(model=model_in(self._request.uri))
+            return
+        kind = _value(self._request.fields, b"content-type")
+        whole = body.whole()
+        if whole is None:
+            self._meter = RequestMeter(kind, self._endpoint)
+            body.watch(self._saw)
+            return
+        self._wanted = Wanted()
+        try:
+            self._wanted = read_request(whole, kind, self._endpoint)
+            if self._capture is not None:
+                self._capture.feed(whole)
+        except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+            self._give_up()
+
+    def wanted(self) -> Wanted:
+        """
+        What is known by now.
+        """
+        if self._meter is not None:
+            try:
+                self._wanted = self._meter.wanted()
+            except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+                self._give_up()
+        return self._wanted
+
+    @property
+    def is_done(self) -> bool:
+        """
+        Nothing more will be known than is.
+        """
+        return self._meter is None
+
+    @property
+    def has_all(self) -> bool:
+        """
+        All of the body has come.
+        """
+        return self._request.body is None or self._request.body.complete
+
+    def announced_bytes(self) -> int | None:
+        """
+        How long the body will be, if the client has said so.
+        """
+        body = self._request.body
+        if body is None:
+            return 0
+        return body.length if isinstance(body.length, int) else None
+
+    def received_bytes(self) -> int:
+        """
+        How much of the body has come.
+        """
+        return 0 if self._request.body is None else self._request.body.received
+
+    def content(self, redaction: Redaction) -> Content | None:
+        """
+        What may be shown.
+        """
+        return _shown(self._capture, self._request.fields, redaction)
+
+    def _saw(self, piece: bytes) -> None:
+        try:
+            if self._meter is not None:
+                self._meter.feed(piece)
+            if self._capture is not None:
+                self._capture.feed(piece)
+        except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+            self._give_up()
+
+    def _give_up(self) -> None:
+        log.failure("Bug: a request cannot be read")
+        self._wanted, self._meter, self._capture = Wanted(), None, None
+
+
+@define(eq=False)
+class AnswerWatch:
+    """
+    What an answer used, and how it flowed.
+
+    :param clock: monotonic seconds.
+    :ivar upstream_id: upstream's own name for the call.
+    :ivar longest_gap: seconds between two pieces, or between head and body, at most.
+    :ivar size: bytes that came.
+    :ivar size_up: bytes that went through a tunnel to upstream.
+    """
+
+    _clock: Callable[[], float]
+    _capture: Capture | None = None
+    _fields: Fields = field(factory=list)
+    _meter: Meter | None = None
+    _socket: SocketMeter | None = None
+    _last: float = 0.0
+    upstream_id: str | None = field(default=None, init=False)
+    longest_gap: float = field(default=0.0, init=False)
+    size: int = field(default=0, init=False)
+    size_up: int = field(default=0, init=False)
+
+    def begin(self, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
+        """
+        The head of the answer is here.
+        """
+        self._last = self._clock()
+        self._fields = response.fields
+        try:
+            self._choose_meter(response, endpoint, method, wanted)
+        except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+            self._give_up()
+
+    @property
+    def is_socket(self) -> bool:
+        """
+        What passes are the messages of a WebSocket.
+        """
+        return self._socket is not None
+
+    def _choose_meter(self, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
+        kind = coding = extensions = b""
+        for name, value in response.fields:
+            lowered = name.lower()
+            if lowered == b"content-type":
+                kind = value
+            elif lowered == b"content-encoding":
+                coding = value
+            elif lowered == b"sec-websocket-extensions":
+                extensions = value
+            elif lowered == UPSTREAM_ID:
+                self.upstream_id = noted(value)
+        if response.code == SWITCHING_PROTOCOLS:
+            self._socket = SocketMeter(extensions, wanted.model)
+        else:
+            self._meter = make_meter(endpoint, method, response.code, kind, coding, wanted)
+
+    def saw(self, piece: bytes) -> None:
+        """
+        A piece of the answer.
+        """
+        now = self._clock()
+        gap = now - self._last
+        self.longest_gap = max(self.longest_gap, gap)
+        self._last = now
+        self.size += len(piece)
+        try:
+            if self._meter is not None:
+                self._meter.feed(piece)
+            if self._capture is not None:
+                self._capture.feed(piece)
+        except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+            self._give_up()
+
+    def saw_up(self, piece: bytes) -> None:
+        """
+        A piece that went through a tunnel to upstream.
+        """
+        self.size_up += len(piece)
+        try:
+            if self._socket is not None:
+                self._socket.feed_up(piece)
+        except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+            self._give_up()
+
+    def saw_down(self, piece: bytes) -> None:
+        """
+        A piece that came back.
+        """
+        self.size += len(piece)
+        try:
+            if self._socket is not None:
+                self._socket.feed_down(piece)
+        except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+            self._give_up()
+
+    def reading(self) -> Reading:
+        """
+        What was used, as far as is known by now.
+        """
+        meter = self._meter or self._socket
+        try:
+            return EMPTY if meter is None else meter.reading()
+        except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
+            self._give_up()
+            return EMPTY
+
+    def content(self, redaction: Redaction) -> Content | None:
+        """
+        What may be shown.
+        """
+        return _shown(self._capture, self._fields, redaction)
+
+    def _give_up(self) -> None:
+        log.failure("Bug: an answer cannot be read")
+        self._meter = self._socket = self._capture = None
+
+
+def _shown(capture: Capture | None, fields: Fields, redaction: Redaction) -> Content | None:
+    if capture is None:
+        return None
+    kind, coding = _value(fields, b"content-type") or b"", _value(fields, b"content-encoding") or b""
+    return capture.content(kind, coding, redaction)

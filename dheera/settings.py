@@ -1,0 +1,181 @@
+"""
+What an operator can set: the values that `dheera.config` fills from a file, the environment and the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+from dheera import kinds
+from dheera.keys import Secret
+from dheera.wire.limits import ClientLimits, ServerLimits
+
+
+@frozen(kw_only=True)
+class Listen:
+    """
+    Where dheera is reached.
+
+    :param port: 0 takes any free port.
+    :param endpoints: Twisted endpoint strings; when there are any, they stand in place of all but
+        ``open_to_network``.
+    :param tls_certificate: PEM file with the certificate and its chain, for host and port.
+    :param tls_key: PEM file; ``None`` when the key is in the file of the certificate.
+    :param open_to_network: without a master key, serve others than this machine too.
+    :param trusted_proxies: networks of proxies before us, whose ``X-Forwarded-For`` is believed.
+    """
+
+    host: str = field(default="0.0.0.0", metadata={"kind": kinds.HOST})
+    port: int = field(default=4000, metadata={"kind": kinds.PORT})
+    endpoints: tuple[str, ...] = field(default=(), metadata={"kind": kinds.ENDPOINTS})
+    tls_certificate: Path | None = field(default=None, metadata={"kind": kinds.FILE})
+    tls_key: Path | None = field(default=None, metadata={"kind": kinds.FILE})
+    open_to_network: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(default=(), metadata={"kind": kinds.NETWORKS})
+
+
+@frozen(kw_only=True)
+class Mistral:
+    """
+    The upstream.
+
+    :param api_base: as the operator wrote it: with or without a path prefix, with or without ``/v1``.
+    :param ca_file: PEM bundle that is trusted in place of the system's.
+    """
+
+    api_base: str = field(default="https://api.mistral.ai", metadata={"kind": kinds.API_BASE})
+    api_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
+    ca_file: Path | None = field(default=None, metadata={"kind": kinds.AUTHORITIES})
+
+
+@frozen(kw_only=True)
+class KeySettings:
+    """
+    How virtual keys are checked and managed.
+
+    :param sensitive_routes: whether virtual keys may call the endpoints that hand out other credentials.
+    :param strict_fields: management calls with fields that are not known are refused, and name them.
+    :param cached: how many keys are kept at hand.
+    :param away_seconds: how long keys that are at hand go on working while the database is away.
+    :param inspected_bytes: largest body that is read for the model that it names; only for keys that have a model list.
+    :param inspected_together_bytes: of all such bodies together, as long as they are here.
+    :param wrong_keys: how many unknown keys one address may send before it is slowed down.
+    """
+
+    sensitive_routes: Literal["refuse", "allow"] = field(default="refuse", metadata={"kind": kinds.SENSITIVE})
+    strict_fields: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
+    cached: int = field(default=10_000, metadata={"kind": kinds.COUNT})
+    away_seconds: float = field(default=3600.0, metadata={"kind": kinds.SECONDS})
+    inspected_bytes: int = field(default=32 * 1024 * 1024, metadata={"kind": kinds.COUNT})
+    inspected_together_bytes: int = field(default=256 * 1024 * 1024, metadata={"kind": kinds.COUNT})
+    wrong_keys: int = field(default=20, metadata={"kind": kinds.COUNT})
+
+
+@frozen(kw_only=True)
+class Storage:
+    """
+    Where dheera keeps what it must not forget.
+
+    :param url: ``postgresql://...`` or ``sqlite:///path``; ``None`` is an SQLite file in the state directory.
+    :param state_dir: where dheera keeps what is its own; ``None`` leaves it to `state_directory`.
+    :param connections: open at once to PostgreSQL, besides the one that listens.
+    :param patience_seconds: how long an answer of the database is waited for.
+    """
+
+    url: Secret | None = field(default=None, metadata={"kind": kinds.DATABASE})
+    state_dir: Path | None = field(default=None, metadata={"kind": kinds.DIRECTORY})
+    connections: int = field(default=8, metadata={"kind": kinds.COUNT})
+    patience_seconds: float = field(default=5.0, metadata={"kind": kinds.SECONDS})
+
+
+@frozen(kw_only=True)
+class RecordSettings:
+    """
+    What is said of each call.
+
+    :param content: how much of what calls are about may be recorded at all; a sink or a key may ask for less.
+    :param content_bytes: of each body that is recorded, at most.
+    :param redact_paths: members of JSON bodies that are not shown: ``messages[*].content``, ``$..email``.
+    :param redact_patterns: regular expressions; what matches is not shown.
+    :param node: the name of this dheera; empty is the name of the machine.
+    """
+
+    content: Literal["none", "meta", "full"] = field(default="meta", metadata={"kind": kinds.CONTENT})
+    content_bytes: int = field(default=64 * 1024, metadata={"kind": kinds.COUNT})
+    redact_paths: tuple[str, ...] = field(default=(), metadata={"kind": kinds.TEXTS})
+    redact_patterns: tuple[str, ...] = field(default=(), metadata={"kind": kinds.PATTERNS})
+    node: str = field(default="", metadata={"kind": kinds.NODE})
+
+
+@frozen(kw_only=True)
+class SpoolSettings:
+    """
+    The durable queue between the calls and what is told of them.
+
+    :param max_bytes: that it may take on the disk.
+    :param segment_bytes: of one of its files.
+    :param fsync_seconds: how often what was written is brought to the disk: what a loss of power may cost.
+    """
+
+    max_bytes: int = field(default=1024 * 1024 * 1024, metadata={"kind": kinds.COUNT})
+    segment_bytes: int = field(default=8 * 1024 * 1024, metadata={"kind": kinds.COUNT})
+    fsync_seconds: float = field(default=1.0, metadata={"kind": kinds.SECONDS})
+
+
+@frozen(kw_only=True)
+class LedgerSettings:
+    """
+    What is kept of each call, and for how long.
+
+    :param keep_days: after which a line is deleted; the daily sums stay. 0 keeps all.
+    :param delay_seconds: how long lines wait to be written together.
+    """
+
+    keep_days: int = field(default=396, metadata={"kind": kinds.DAYS})
+    delay_seconds: float = field(default=0.2, metadata={"kind": kinds.SECONDS})
+
+
+@frozen(kw_only=True)
+class MetricSettings:
+    """
+    Who may read ``/metrics``.
+
+    :param auth: ``admin`` wants the master key, or a key that may look.
+    """
+
+    auth: Literal["none", "admin"] = field(default="none", metadata={"kind": kinds.AUTH})
+
+
+@frozen(kw_only=True)
+class Config:
+    """
+    Everything that an operator can set. The nested values are the tables of the TOML file.
+
+    :param demo: serve from the built-in stand-in for Mistral.
+    :param drain_seconds: how long a stop waits for the exchanges that are under way.
+    :param master_key: ``None`` is open mode.
+    :param sinks: where records go, by their names; what each table may say, `dheera.sinks.catalogue` knows.
+    :param prices: what goes before our own price list, by models; `dheera.prices` reads it.
+    """
+
+    log_format: Literal["text", "json"] = field(default="text", metadata={"kind": kinds.LOG_FORMAT})
+    demo: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
+    drain_seconds: float = field(default=30.0, metadata={"kind": kinds.SECONDS})
+    master_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
+    listen: Listen = field(factory=Listen)
+    mistral: Mistral = field(factory=Mistral)
+    keys: KeySettings = field(factory=KeySettings)
+    store: Storage = field(factory=Storage)
+    records: RecordSettings = field(factory=RecordSettings)
+    spool: SpoolSettings = field(factory=SpoolSettings)
+    ledger: LedgerSettings = field(factory=LedgerSettings)
+    metrics: MetricSettings = field(factory=MetricSettings)
+    server_limits: ServerLimits = field(factory=ServerLimits)
+    client_limits: ClientLimits = field(factory=ClientLimits)
+    sinks: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False, metadata={"kind": kinds.TABLES})
+    prices: Mapping[str, Any] = field(factory=dict, metadata={"kind": kinds.TABLE})
