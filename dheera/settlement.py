@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import reduce
 from urllib.parse import quote
 
 from msgspec import Struct, structs
 
 from dheera.endpoints import PRICED, is_free
 from dheera.estimates import estimated
+from dheera.metering.quantities import added
 from dheera.prices import PriceList
 from dheera.records import Begun, Record
 from dheera.usage import Part, Reading, Usage, Wanted
@@ -128,7 +130,7 @@ def _priced(parts: Sequence[Part], deed: Deed, prices: PriceList, *, once: str |
             nano = cost.nano + (nano or 0)
             unpriced.extend(cost.unpriced)
     return Settlement(
-        usage=parts[0].usage if len(parts) == 1 else _sum(parts),
+        usage=reduce(added, (part.usage for part in parts)),
         cost_nano_usd=nano,
         price_list=prices.name,
         unpriced=unpriced,
@@ -153,15 +155,3 @@ def _estimated(deed: Deed, prices: PriceList) -> Settlement:
     return Settlement(
         usage=usage, estimated=True, cost_nano_usd=due.cost_nano_usd, price_list=prices.name, unpriced=due.unpriced
     )
-
-
-def _sum(parts: Sequence[Part]) -> Usage:
-    sums: dict[str, int] = {}
-    connectors: dict[str, int] = {}
-    for part in parts:
-        for name, value in structs.asdict(part.usage).items():
-            if isinstance(value, int):
-                sums[name] = sums.get(name, 0) + value
-        for name, calls in part.usage.connectors.items():
-            connectors[name] = connectors.get(name, 0) + calls
-    return Usage(**sums, connectors=connectors)

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from dheera.commands.connection import Connection, Exemplified, Failed, connected, note
+from dheera.commands.daemon_options import refuse_daemon_options
 from dheera.commands.fields import OPTIONS, clearable, fields, said, span, span_or_never
 from dheera.commands.key_import import import_keys
 from dheera.commands.key_pages import list_keys
@@ -50,13 +50,7 @@ def keys(context: click.Context) -> None:
     """
     Nothing of its own; but options of the daemon that stand before the word would be passed over in silence.
     """
-    daemon = context.parent
-    for parameter in daemon.command.params if daemon is not None else ():
-        if daemon is not None and daemon.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"{parameter.opts[0]} is an option of the daemon. Where that daemon is, is said by --url, behind the "
-                "word of the command."
-            )
+    refuse_daemon_options(context)
 
 
 keys.command_class = Exemplified
