@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 
-import msgspec
 from attrs import define, field
 
 from dheera.boundaries import Change
@@ -24,6 +24,10 @@ from dheera.stores.sqlite.migration import connect, set_up, transaction
 
 CHANGES_KEPT = 10_000
 _PRUNE_EVERY = 256
+ROWS_AT_ONCE = 64
+"""
+In one statement. More make it no faster, and SQLite takes no more than 32,766 values.
+"""
 
 _STEPS_BETWEEN_LOOKS = 10_000
 """
@@ -266,12 +270,17 @@ def _do(connection: sqlite3.Connection, steps: Sequence[AnyStep]) -> list[Rows]:
 
 def _fill(connection: sqlite3.Connection, filling: Filling) -> None:
     """
-    In one statement, whose rows SQLite takes out of one text: with one for each row this thread would ask for Python's
-    lock between any two, and each time the reactor would be kept from its work.
+    In statements of many rows each. With one for each row this thread would ask for Python's lock between any two, and
+    each time the reactor would be kept from its work; with all in one there would be a new statement for each number.
     """
-    values = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(filling.columns)))
-    rows = msgspec.json.encode(filling.rows).decode()
-    connection.execute(filling.sql(f"select {values} from json_each(?) where true"), (rows,))  # noqa: S608 - our own
+    row = f"({', '.join('?' * len(filling.columns))})"
+    start, size = 0, ROWS_AT_ONCE
+    while start < len(filling.rows):
+        while start + size > len(filling.rows):
+            size //= 2  # so that statements are of a few lengths, and SQLite's are kept
+        some = filling.rows[start : start + size]
+        connection.execute(filling.sql(f"values {', '.join([row] * size)}"), [*chain.from_iterable(some)])
+        start += size
 
 
 def _publish(connection: sqlite3.Connection, changes: Sequence[Change]) -> list[int]:
