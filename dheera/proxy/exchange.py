@@ -58,11 +58,10 @@ class Exchanges:
         call_id = new_call_id()
         exchange = Deferred.fromCoroutine(self._run(request, call_id))
         if not exchange.called:
-            request.notifyFinish().addErrback(lambda _: exchange.cancel())
+            request.when_left(exchange.cancel)
         exchange.addErrback(_broken, request, call_id)
 
     async def _run(self, request: Request, call_id: str) -> None:
-        request.setHeader(CALL_ID, call_id.encode("ascii"))
         account = self._accountant.open(request, call_id)
         try:
             await self._exchange(request, call_id.encode("ascii"), account)
@@ -71,7 +70,7 @@ class Exchanges:
             if of_upstream:
                 log.warn("Call {call_id}: {reason}", call_id=call_id, reason=refusal.message)
             account.close("upstream_cut" if of_upstream else "refused", refusal)
-            request.refuse(refusal)
+            _refuse(request, refusal, call_id)
         except (CancelledError, ClientLeft):
             log.debug("Call {call_id}: the client left", call_id=call_id)
             account.close("interrupted" if request.site.ended else "client_left")
@@ -121,4 +120,9 @@ class Exchanges:
 
 def _broken(failure: Failure, request: Request, call_id: str) -> None:
     log.failure("Call {call_id} failed inside dheera", failure, call_id=call_id)
-    request.refuse(Refusal("Something failed inside dheera; its log says what."))
+    _refuse(request, Refusal("Something failed inside dheera; its log says what."), call_id)
+
+
+def _refuse(request: Request, refusal: Refusal, call_id: str) -> None:
+    request.setHeader(CALL_ID, call_id.encode("ascii"))
+    request.refuse(refusal)

@@ -16,11 +16,11 @@ from typing import TypeAlias
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
-from twisted.web.http import datetimeToString
 
 from dheera.boundaries import Caller
 from dheera.proxy.target import Base, map_location
 from dheera.wire.heads import Fields
+from dheera.wire.request import http_date
 
 HOP_BY_HOP = frozenset(
     {
@@ -147,7 +147,7 @@ def downward(fields: Fields, base: Base) -> Fields:
         dated = dated or name == b"date"
         crossing.append(line)
     if not dated:
-        crossing.append((b"Date", datetimeToString()))  # RFC 9110 §6.6.1
+        crossing.append((b"Date", http_date()))  # RFC 9110 §6.6.1
     return crossing
 
 

@@ -21,7 +21,6 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from dheera.errors import ClientLeft, MalformedRequest, Refusal
@@ -29,7 +28,7 @@ from dheera.wire.body import RequestBody
 from dheera.wire.deadlines import NEVER
 from dheera.wire.heads import Fields
 from dheera.wire.parser import RequestParser
-from dheera.wire.request import Request, reason_phrase
+from dheera.wire.request import Request, http_date, reason_phrase
 from dheera.wire.sending import has_left, sender, unsent
 
 if TYPE_CHECKING:
@@ -405,7 +404,7 @@ class Channel(Protocol):
             return
         self._abandon(Failure(refusal))
         fields, content = refusal.answer()
-        fields += [(b"Connection", b"close"), (b"Date", datetimeToString()), *self.stamp()]
+        fields += [(b"Connection", b"close"), (b"Date", http_date()), *self.stamp()]
         lines = b"".join(b"%b: %b\r\n" % field for field in fields)
         status = b"HTTP/1.1 %d %b\r\n" % (refusal.status, reason_phrase(refusal.status))
         self.write(status + lines + b"\r\n" + content)

@@ -20,7 +20,7 @@ _URI = re.compile(
 _PORTS = {"http": 80, "https": 443}
 
 
-@frozen
+@frozen(cache_hash=True)
 class Origin:
     """
     Whom to connect to.

@@ -4,8 +4,10 @@ A request as resources see it: Twisted's, with a body that streams and an answer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
+from time import time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -42,6 +44,19 @@ def reason_phrase(code: int) -> bytes:
         return b""
 
 
+def http_date() -> bytes:
+    """
+    Now, as the header line ``Date`` has it (RFC 9110 §5.6.7).
+    """
+    return _date_at(int(time()))
+
+
+@lru_cache(maxsize=1)
+def _date_at(second: int) -> bytes:
+    date: bytes = datetimeToString(second)
+    return date
+
+
 class Request(server.Request):
     """
     One request. ``render`` runs when its head is complete; ``body`` brings the rest.
@@ -59,6 +74,7 @@ class Request(server.Request):
     _request_headers: Headers | None = None
     _bodiless = False
     _sized = False
+    _left: Callable[[], object] | None = None
 
     def head_received(self, head: Head) -> None:
         """
@@ -104,6 +120,22 @@ class Request(server.Request):
                 self.render(self.site.getResourceFor(self))
         except Exception:  # noqa: BLE001 - the last one to catch; it logs
             self.processingFailed(Failure())
+
+    def when_left(self, tell: Callable[[], object]) -> None:
+        """
+        Call *tell* if the client leaves before the answer is complete. That is what is wanted of ``notifyFinish`` for
+        each exchange, without a Deferred that fires for nobody when all goes well.
+        """
+        self._left = tell
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The client has left.
+        """
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]  # Twisted has no types there
+        tell, self._left = self._left, None
+        if tell is not None:
+            tell()
 
     def begin(self, code: int, reason: bytes, fields: Sequence[tuple[bytes, bytes]]) -> None:
         """
@@ -175,8 +207,7 @@ class Request(server.Request):
             self.channel.write(b"0\r\n\r\n")
         else:
             self.channel.flush()
-        self.finished = 1
-        self._cleanup()
+        self._finished()
 
     def finish_with(self, content: bytes) -> None:
         """
@@ -190,7 +221,11 @@ class Request(server.Request):
         if self.chunked:
             content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if content else b"0\r\n\r\n"
         self.channel.write(content)
+        self._finished()
+
+    def _finished(self) -> None:
         self.finished = 1
+        self._left = None
         self._cleanup()
 
     def cut(self) -> None:
@@ -208,6 +243,7 @@ class Request(server.Request):
         channel = self.channel
         channel.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % lines)
         self.startedWriting = self.finished = 1
+        self._left = None
         channel.become_tunnel(protocol)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -238,6 +274,6 @@ class Request(server.Request):
     def _own_fields(self) -> Fields:
         headers = self.responseHeaders
         if not headers.hasHeader(b"Date"):
-            headers.setRawHeaders(b"Date", [datetimeToString()])
+            headers.setRawHeaders(b"Date", [http_date()])
         fields = [*self.channel.stamp()] if not headers.hasHeader(b"x-dheera-call-id") else []
         return fields + [(name, value) for name, values in headers.getAllRawHeaders() for value in values]

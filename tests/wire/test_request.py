@@ -355,6 +355,23 @@ class TestEnds(Conversation):
                 action(request)
                 self.assertEqual((b"", b""), (self.line.take(), self.line.too_late))
 
+    def test_told_of_leaving(self) -> None:
+        """
+        Whoever wants to know is told once that the client has left, and not if it leaves after the answer.
+        """
+        told: list[str] = []
+        for name, answer in (("finish", Request.finish), ("finish_with", lambda request: request.finish_with(b"a"))):
+            request = self.ask()
+            request.when_left(lambda name=name: told.append(name))  # type: ignore[misc]
+            request.begin(200, b"OK", [])
+            answer(request)
+            self.line.hang_up()
+            self.assertEqual([], told)
+        request = self.ask()
+        request.when_left(lambda: told.append("early"))
+        self.line.hang_up()
+        self.assertEqual(["early"], told)
+
     def test_cut_chunks(self) -> None:
         """
         An answer in chunks that cannot go on ends without its last chunk: what was written arrives.
