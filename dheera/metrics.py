@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from dheera.errors import Refusal, UpstreamError
 from dheera.records import Record
-from dheera.series import Labels, Series, Sorting
+from dheera.series import Labels, Series, Sorting, Spread
 from dheera.workers import bury, shared_directory
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,6 +92,7 @@ class Metrics:
         self._levels = levels
         self._sorting = Sorting(is_known, self._make)
         self._grown: dict[tuple[str, ...], float] = {}
+        self._spreads: dict[tuple[str, ...], Spread] = {}
         self._registry = registry = CollectorRegistry()
         self._directory = shared_directory()
         if self._directory is not None:
@@ -117,7 +118,8 @@ class Metrics:
         at = ("endpoint", "model")
         self._duration = histogram("request_duration_seconds", "From head to end", *at, buckets=_LONG)
         self._first_byte = histogram("first_byte_seconds", "From the request to upstream's head", *at, buckets=_LONG)
-        self._overhead = histogram("overhead_seconds", "Of that, what dheera took", buckets=_SHORT)
+        overhead = histogram("overhead_seconds", "Of that, what dheera took", buckets=_SHORT)
+        self._overhead = self._spreads["overhead",] = Spread(overhead)
         self._gap = histogram("longest_gap_seconds", "Longest silence within a stream", *at, buckets=_GAPS)
         self._per_token = histogram(
             "time_per_output_token_seconds", "Time after the first byte, by token", *at, buckets=_PER_TOKEN
@@ -151,7 +153,7 @@ class Metrics:
             return
         self._sorting.find(record).add(record)
         if record.overhead_us is not None:
-            self._overhead.observe(record.overhead_us / 1e6)
+            self._overhead.add(record.overhead_us)
 
     def refused(self, refusal: Refusal) -> None:
         """
@@ -172,7 +174,7 @@ class Metrics:
         """
         Take what was counted since, and the levels as they are now.
         """
-        self._sorting.flush()
+        self._flush()
         self._gauges["in_flight_requests"].set(self.in_flight)
         for level in self._levels():
             if level.name in GROWING:
@@ -185,7 +187,7 @@ class Metrics:
         """
         This worker goes. Others that share its directory show what it has counted, and its levels no more.
         """
-        self._sorting.flush()
+        self._flush()
         if self._directory is not None:
             bury(self._directory, os.getpid())
 
@@ -200,6 +202,11 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together, str(self._directory))  # type: ignore[no-untyped-call]  # the library has no types there
         return generate_latest(together)
+
+    def _flush(self) -> None:
+        self._sorting.flush()
+        for spread in self._spreads.values():
+            spread.flush()
 
     def _grow(self, level: Level) -> None:
         which = (level.name, *level.labels)
@@ -223,8 +230,14 @@ class Metrics:
                 "bytes_up": self._bytes.labels(endpoint, "up"),
                 "bytes_down": self._bytes.labels(endpoint, "down"),
             },
-            duration=self._duration.labels(*at),
-            first_byte=self._first_byte.labels(*at),
-            gap=self._gap.labels(*at),
-            per_token=self._per_token.labels(*at),
+            duration=self._spread("duration", self._duration, at),
+            first_byte=self._spread("first_byte", self._first_byte, at),
+            gap=self._spread("gap", self._gap, at),
+            per_token=self._spread("per_token", self._per_token, at),
         )
+
+    def _spread(self, name: str, histogram: Histogram, at: tuple[str, str]) -> Spread:
+        found = self._spreads.get((name, *at))
+        if found is None:
+            found = self._spreads[name, *at] = Spread(histogram.labels(*at))
+        return found

@@ -6,7 +6,8 @@ No Twisted and no I/O, but the files in which prometheus_client keeps what sever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from attrs import define, field
@@ -32,18 +33,60 @@ Endpoint, model, key, team, status, outcome.
 """
 
 
+MICRO = 1_000_000
+
+
+@define(eq=False)
+class Spread:
+    """
+    Times as a histogram counts them. They are added up here, and reach prometheus_client with the next `flush`: its
+    own `observe` takes ten calls of functions, and an exchange has three times to tell.
+    """
+
+    _histogram: Histogram
+    _bounds: Sequence[float] = field(init=False)
+    _counts: list[int] = field(init=False)
+    _sum: float = field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        # It has no other way to take many at once.
+        self._bounds = [bound * MICRO for bound in self._histogram._upper_bounds]  # noqa: SLF001 - see above
+        self._counts = [0] * len(self._bounds)
+
+    def add(self, microseconds: float) -> None:
+        """
+        Count one.
+        """
+        self._counts[bisect_left(self._bounds, microseconds)] += 1
+        self._sum += microseconds
+
+    def flush(self) -> None:
+        """
+        Let prometheus_client have what was added up.
+        """
+        counts, self._counts = self._counts, [0] * len(self._bounds)
+        if any(counts):
+            for bucket, count in zip(self._histogram._buckets, counts, strict=True):  # noqa: SLF001 - see above
+                if count:
+                    bucket.inc(count)
+            self._histogram._sum.inc(self._sum / MICRO)  # noqa: SLF001 - see above
+            self._sum = 0
+
+
 @define(eq=False, kw_only=True)
 class Series:
     """
     What is counted of calls that have the same labels. Whole numbers are added up here, and reach prometheus_client
     with the next `flush`: that takes a microsecond for each, and a call has nine.
+
+    :param duration: shared, as the three after it, with those who differ in other labels only.
     """
 
     _counters: Mapping[str, Counter]
-    _duration: Histogram
-    _first_byte: Histogram
-    _gap: Histogram
-    _per_token: Histogram
+    _duration: Spread
+    _first_byte: Spread
+    _gap: Spread
+    _per_token: Spread
     requests: int = 0
     unpriced: int = 0
     estimated: int = 0
@@ -61,11 +104,11 @@ class Series:
         self.requests += 1
         self.bytes_up += record.request_bytes or 0
         self.bytes_down += record.response_bytes
-        self._duration.observe(record.duration_us / 1e6)
+        self._duration.add(record.duration_us)
         if record.first_byte_us is not None:
-            self._first_byte.observe(record.first_byte_us / 1e6)
+            self._first_byte.add(record.first_byte_us)
         if record.is_stream and record.longest_gap_us is not None:
-            self._gap.observe(record.longest_gap_us / 1e6)
+            self._gap.add(record.longest_gap_us)
         if record.cost_nano_usd is None:
             self.unpriced += 1
         else:
@@ -80,7 +123,7 @@ class Series:
         self.completion += usage.completion_tokens
         is_told = record.is_stream and not record.estimated and usage.completion_tokens > 0
         if is_told and record.first_byte_us is not None:
-            self._per_token.observe((record.duration_us - record.first_byte_us) / 1e6 / usage.completion_tokens)
+            self._per_token.add((record.duration_us - record.first_byte_us) / usage.completion_tokens)
 
     def flush(self) -> None:
         """

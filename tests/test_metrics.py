@@ -16,6 +16,7 @@ from unittest import TestCase
 
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -26,7 +27,7 @@ from dheera.config import ConfigurationError
 from dheera.errors import AnswerCut, NotAuthenticated
 from dheera.metrics import GROWING, LEVELS, WORST, Level, Metrics
 from dheera.records import Record
-from dheera.series import MOST_NAMES, MOST_SERIES
+from dheera.series import MOST_NAMES, MOST_SERIES, Spread
 from dheera.usage import Usage
 from dheera.workers import DIRECTORY_VARIABLE, bury, shared_directory
 
@@ -108,6 +109,37 @@ def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
     }
+
+
+class SpreadTests(TestCase):
+    """
+    Times that are added up.
+    """
+
+    @given(st.lists(st.lists(st.integers(0, 4_000_000) | st.sampled_from([1_000_000, 2_000_000]), max_size=20)))
+    def test_as_observed(self, told: list[list[int]]) -> None:
+        """
+        However often it is flushed, the library shows the same as if it had been told each by itself.
+        """
+        texts = []
+        for is_added_up in (True, False):
+            registry = CollectorRegistry()
+            histogram = Histogram("seconds", "Times", registry=registry, buckets=(0.25, 1.0, 2.0))
+            spread = Spread(histogram)
+            for some in told:
+                for microseconds in some:
+                    if is_added_up:
+                        spread.add(microseconds)
+                    else:
+                        histogram.observe(microseconds / 1_000_000)
+                spread.flush()
+            texts.append(samples(generate_latest(registry)))
+        added_up, observed = (
+            {key: each for key, each in text.items() if not key[0].endswith("_created")} for text in texts
+        )
+        total = ("seconds_sum", frozenset[tuple[str, str]]())
+        self.assertAlmostEqual(observed.pop(total), added_up.pop(total))
+        self.assertEqual(observed, added_up)
 
 
 class MetricsTests(TestCase):
