@@ -130,7 +130,7 @@ def _priced(parts: Sequence[Part], deed: Deed, prices: PriceList, *, once: str |
             nano = cost.nano + (nano or 0)
             unpriced.extend(cost.unpriced)
     return Settlement(
-        usage=reduce(added, (part.usage for part in parts)),
+        usage=parts[0].usage if len(parts) == 1 else reduce(added, (part.usage for part in parts)),
         cost_nano_usd=nano,
         price_list=prices.name,
         unpriced=unpriced,

@@ -113,9 +113,13 @@ class Exchanges:
             return
         if response.code >= FIRST_ERROR_STATUS:
             crossing.append((ERROR_SOURCE, b"upstream"))
-        crossing += account.fields(response.whole())
+        whole = response.whole()
+        crossing += account.fields(whole)
         request.begin(response.code, response.phrase, crossing)
-        await relay(response, request, account.answer.saw)
+        if whole is None:
+            await relay(response, request, account.answer.saw)
+        else:
+            request.finish_with(whole)
 
 
 def _broken(failure: Failure, request: Request, call_id: str) -> None:

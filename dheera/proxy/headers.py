@@ -72,6 +72,8 @@ NOT_SENT_BACK = HOP_BY_HOP | {
     b"strict-transport-security",
 }
 
+_NOT_INTERIM = NOT_SENT_BACK | {b"content-length"}  # RFC 9110 §8.6
+
 READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 
 KEY_HEADERS = {
@@ -107,11 +109,13 @@ def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fie
     :param credential: the value of ``Authorization``.
     :param websocket: keep what a WebSocket handshake needs.
     """
-    named = _named_in_connection(fields)
+    named: list[bytes] = []
     crossing: Fields = []
     for line in fields:
         name = line[0].lower()
-        if name in NOT_SENT_UP or name in named or name.startswith(_PREFIXES_NOT_SENT_UP):
+        if name in NOT_SENT_UP or name.startswith(_PREFIXES_NOT_SENT_UP):
+            if name == b"connection":
+                named.append(line[1])
             continue
         dashed = name.replace(b"_", b"-") if b"_" in name else name
         if dashed is not name and (dashed in CREDENTIALS or dashed.startswith(_PREFIXES_NOT_SENT_UP)):
@@ -123,6 +127,7 @@ def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fie
                 crossing.append((line[0], kept))
         else:
             crossing.append(line)
+    crossing = _without_named(crossing, named)
     crossing.append((b"Authorization", credential))
     if websocket:
         crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
@@ -134,18 +139,22 @@ def downward(fields: Fields, base: Base) -> Fields:
     The header lines that the client gets, in upstream's order and spelling, without ``x-dheera-*`` ones.
 
     """
-    named = _named_in_connection(fields)
+    named: list[bytes] = []
     crossing: Fields = []
     dated = False
     for line in fields:
         name = line[0].lower()
-        if name in NOT_SENT_BACK or name in named or name.startswith(b"x-dheera-"):
-            continue
-        if name == b"location":
+        if name in NOT_SENT_BACK or name.startswith(b"x-dheera-"):
+            if name == b"connection":
+                named.append(line[1])
+        elif name == b"location":
             crossing.append((line[0], map_location(line[1], base)))
-            continue
-        dated = dated or name == b"date"
-        crossing.append(line)
+        else:
+            dated = dated or name == b"date"
+            crossing.append(line)
+    if named:
+        crossing = _without_named(crossing, named)
+        dated = any(name.lower() == b"date" for name, _ in crossing)
     if not dated:
         crossing.append((b"Date", http_date()))  # RFC 9110 §6.6.1
     return crossing
@@ -155,15 +164,25 @@ def interim(fields: Fields) -> Fields:
     """
     The header lines of an interim answer (1xx) that the client gets.
     """
-    named = _named_in_connection(fields) | NOT_SENT_BACK | {b"content-length"}  # RFC 9110 §8.6
-    return [line for line in fields if line[0].lower() not in named and not line[0].lower().startswith(b"x-dheera-")]
+    crossing: Fields = []
+    named: list[bytes] = []
+    for line in fields:
+        name = line[0].lower()
+        if name == b"connection":
+            named.append(line[1])
+        elif name not in _NOT_INTERIM and not name.startswith(b"x-dheera-"):
+            crossing.append(line)
+    return _without_named(crossing, named)
 
 
-def _named_in_connection(fields: Fields) -> frozenset[bytes]:
-    values = [value for name, value in fields if len(name) == 10 and name.lower() == b"connection"]  # noqa: PLR2004
-    if not values or values == [b"keep-alive"]:
-        return frozenset()
-    return frozenset(token.strip().lower() for value in values for token in value.split(b","))
+def _without_named(crossing: Fields, named: list[bytes]) -> Fields:
+    """
+    *crossing* without the lines that the values of ``Connection`` name (RFC 9110 §7.6.1).
+    """
+    if not named or named == [b"keep-alive"]:
+        return crossing
+    tokens = {token.strip().lower() for value in named for token in value.split(b",")}
+    return [line for line in crossing if line[0].lower() not in tokens]
 
 
 def _readable(accepted: bytes) -> bytes:

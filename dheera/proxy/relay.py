@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -71,14 +71,10 @@ def relay(response: Response, request: Request, watch: Watcher) -> Deferred[None
     """
     Pass the body of *response* on to *request*, whose answer has begun, and finish it.
 
-    :param watch: sees each piece after it has gone, unless all were here already. It must not raise.
+    :param watch: sees each piece after it has gone. It must not raise.
     :return: fires after the last piece; fails with an ``UpstreamError`` if upstream broke off. Cancel it when the
         client has left.
     """
-    whole = response.whole()
-    if whole is not None:
-        request.finish_with(whole)
-        return succeed(None)
     relaying = _Relay(request, response, watch)
     response.deliverBody(relaying)
     request.flush()

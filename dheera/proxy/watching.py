@@ -115,7 +115,7 @@ class RequestWatch:
         """
         What may be shown.
         """
-        return _shown(self._capture, self._request.fields, redaction)
+        return None if self._capture is None else _shown(self._capture, self._request.fields, redaction)
 
     def _saw(self, piece: bytes) -> None:
         try:
@@ -243,15 +243,13 @@ class AnswerWatch:
         """
         What may be shown.
         """
-        return _shown(self._capture, self._fields, redaction)
+        return None if self._capture is None else _shown(self._capture, self._fields, redaction)
 
     def _give_up(self) -> None:
         log.failure("Bug: an answer cannot be read")
         self._meter = self._socket = self._capture = None
 
 
-def _shown(capture: Capture | None, fields: Fields, redaction: Redaction) -> Content | None:
-    if capture is None:
-        return None
+def _shown(capture: Capture, fields: Fields, redaction: Redaction) -> Content:
     kind, coding = _value(fields, b"content-type") or b"", _value(fields, b"content-encoding") or b""
     return capture.content(kind, coding, redaction)

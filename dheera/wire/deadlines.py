@@ -52,6 +52,8 @@ class Deadlines:
         """
         The deadline that is *seconds* from now: the first tick that is not earlier, so up to a second later.
         """
+        if seconds == NEVER:
+            return NEVER
         return self.now + seconds + (TICK_SECONDS if self._clock.seconds() > self._ticked else 0.0)
 
     def watch(self, one: Watched) -> None:

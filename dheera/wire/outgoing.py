@@ -79,7 +79,7 @@ class Outgoing:
         The request line and header lines, as they go out.
         """
         lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (self.method, self.target, self.origin.authority)]
-        lines.extend(b"%b: %b\r\n" % line for line in self.fields)
+        lines += [b"%b: %b\r\n" % line for line in self.fields]
         if self.body is not None:
             if self.body.length is UNKNOWN_LENGTH:
                 lines.append(b"Transfer-Encoding: chunked\r\n")

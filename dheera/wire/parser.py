@@ -121,7 +121,8 @@ class RequestParser:
             body.end()  # llhttp is through with it already
             return
         self._body, self._left = body, length
-        self._chunks = ChunkCounter()
+        if length is None:
+            self._chunks = ChunkCounter()
         self._chaff, self._trailed, self._ended = 0, False, False
 
     def body(self, data: bytes) -> bytes:

@@ -111,7 +111,9 @@ class Request(server.Request):
         """
         self.site = self.channel.site
         self.prepath: list[bytes] = []
-        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/", TREE_DEPTH)]
+        self.postpath = self.path[1:].split(b"/", TREE_DEPTH)
+        if b"%" in self.path:
+            self.postpath = [unquote_to_bytes(part) for part in self.postpath]
         try:
             if self.path == b"*":
                 self.setResponseCode(HTTPStatus.NO_CONTENT)
