@@ -121,8 +121,9 @@ def _priced(parts: Sequence[Part], deed: Deed, prices: PriceList, *, once: str |
     nano: int | None = None
     unpriced: list[str] = []
     for part in parts:
-        if deed.wanted.model and (part.model is None or prices.find(part.model, deed.at) is None):
-            part = structs.replace(part, model=deed.wanted.model)  # noqa: PLW2901 - the same use, by its other name
+        wanted = deed.wanted.model
+        if wanted and part.model != wanted and (part.model is None or prices.find(part.model, deed.at) is None):
+            part = structs.replace(part, model=wanted)  # noqa: PLW2901 - the same use, by its other name
         cost = prices.cost(part, deed.at)
         if cost is None:
             unpriced.append(part.model or "a model that is not named")

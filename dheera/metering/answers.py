@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dheera.metering.documents import DOCUMENT, Document
 from dheera.metering.events import EventMeter
-from dheera.metering.gathering import Gathering
+from dheera.metering.gathering import HELD_BYTES, Gathering
 from dheera.metering.gist import Gist
 from dheera.metering.inflation import CODINGS, Inflated
 from dheera.metering.lines import BatchMeter, LineMeter
@@ -90,7 +90,7 @@ def _plain_meter(endpoint: str, method: bytes, kind: bytes, wanted: Wanted) -> M
 @define(eq=False)
 class _JsonMeter:
     """
-    Reads an answer that is one JSON document.
+    Reads an answer that is one JSON document. Most come in one piece, which then is all there is to keep.
 
     :param annotates: its pages were annotated.
     :param is_free: it need tell no usage.
@@ -98,16 +98,23 @@ class _JsonMeter:
 
     _annotates: bool
     _is_free: bool
-    _document: Gathering[Document] = field(init=False, factory=lambda: Gathering(DOCUMENT))
+    _only: bytes = field(init=False, default=b"")
+    _pieces: Gathering[Document] | None = field(init=False, default=None)
 
     def feed(self, piece: bytes) -> None:
-        self._document.feed(piece)
+        if self._pieces is None:
+            if not self._only and len(piece) <= HELD_BYTES:
+                self._only = piece
+                return
+            self._pieces = Gathering(DOCUMENT)
+            self._pieces.feed(self._only)
+        self._pieces.feed(piece)
 
     def reading(self) -> Reading:
-        held = self._document.held
+        held = self._only if self._pieces is None else self._pieces.held
         if held is not None and (told := usual(held)) is not None:
             return told
-        document = self._document.read()
+        document = DOCUMENT.read(self._only) if self._pieces is None else self._pieces.read()
         model = document.named_model()
         used = document.used(annotates=self._annotates)
         if used is None and self._is_free and model is not None:

@@ -67,7 +67,7 @@ class Accountant:
         The account of an exchange that begins now.
         """
         self.tally.began()
-        return Account(self, request, call_id)
+        return Account(self, request, call_id, self.clock(), self.now(), AnswerWatch(self.clock))
 
 
 @define(eq=False)
@@ -79,15 +79,15 @@ class Account:
     _office: Accountant
     _request: Request
     _call_id: str
-    _started: float = field(init=False)
-    _started_at: datetime = field(init=False)
+    _started: float
+    _started_at: datetime
+    _answer: AnswerWatch
     _caller: Caller | None = field(default=None, init=False)
     _path: bytes = field(default=b"", init=False)
     _place: str = field(default="", init=False)
     _endpoint: str = field(default=OTHER, init=False)
     _admission: Admission | None = field(default=None, init=False)
     _asking: RequestWatch | None = field(default=None, init=False)
-    _answer: AnswerWatch = field(init=False)
     _response: Response | None = field(default=None, init=False)
     _attempts: int = field(default=0, init=False)
     _sent: float = field(default=0.0, init=False)
@@ -96,11 +96,6 @@ class Account:
     _begun: dict[str, Any] | None = field(default=None, init=False)
     _reading: Reading | None = field(default=None, init=False)
     _due: Settlement | None = field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._started = self._office.clock()
-        self._started_at = self._office.now()
-        self._answer = AnswerWatch(self._office.clock)
 
     def asked(self, caller: Caller, path: bytes) -> None:
         """
