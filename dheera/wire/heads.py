@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from attrs import frozen
+from msgspec import Struct
 
 from dheera.errors import MalformedRequest
 
@@ -23,8 +23,7 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-
 _TOKEN_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 
 
-@frozen
-class Framing:
+class Framing(Struct, frozen=True, gc=False):
     """
     How a request's body is delimited, and what the head asks of the connection.
 
@@ -102,8 +101,10 @@ def check_fields(method: bytes, version: str, fields: Fields) -> Framing:
         if lowered in _DECISIVE:
             told.setdefault(lowered, []).append(value.lower())
     _check_host(told.get(b"host", []), version)
-    chunked = _check_coding(told.get(b"transfer-encoding", []), version)
-    expect = told.get(b"expect", [])
+    codings, expect = told.get(b"transfer-encoding"), told.get(b"expect", [])
+    chunked = codings is not None
+    if codings is not None:
+        _check_coding(codings, version)
     if expect not in ([], [b"100-continue"]):
         raise MalformedRequest("The only expectation met is 100-continue.", status=417)
     # llhttp has refused a second length, one that is no number, and one beside a transfer coding.
@@ -111,8 +112,7 @@ def check_fields(method: bytes, version: str, fields: Fields) -> Framing:
     has_body = chunked or length is not None
     # Only WebSocket is ever tunnelled: a tunnel of h2c would carry requests past every check. Other offers to upgrade
     # (Java's client makes one with each request) are let go unanswered, as RFC 9110 §7.8 allows.
-    tokens = {token.strip() for value in told.get(b"connection", []) for token in value.split(b",")}
-    tunnel = told.get(b"upgrade") == [b"websocket"] and b"upgrade" in tokens
+    tunnel = told.get(b"upgrade") == [b"websocket"] and _asks_to_upgrade(told.get(b"connection", []))
     if tunnel and (has_body or method != b"GET" or version == "1.0"):
         raise MalformedRequest("A WebSocket handshake is a GET of HTTP/1.1 without a body (RFC 6455).")
     return Framing(
@@ -130,11 +130,12 @@ def _check_host(hosts: list[bytes], version: str) -> None:
         raise MalformedRequest("The Host header is not a host name with an optional port.")
 
 
-def _check_coding(codings: list[bytes], version: str) -> bool:
-    if not codings:
-        return False
+def _asks_to_upgrade(connection: list[bytes]) -> bool:
+    return any(token.strip() == b"upgrade" for value in connection for token in value.split(b","))
+
+
+def _check_coding(codings: list[bytes], version: str) -> None:
     if version == "1.0":
         raise MalformedRequest("HTTP/1.0 knows no transfer codings (RFC 9112 section 6.1).")
     if codings != [b"chunked"]:
         raise MalformedRequest("The only transfer coding taken is chunked.", status=501)
-    return True

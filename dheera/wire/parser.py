@@ -5,7 +5,6 @@ pipelines behind a request stays unparsed.
 
 from __future__ import annotations
 
-from attrs import field, frozen
 from httptools import (
     HttpParserCallbackError,
     HttpParserError,
@@ -13,6 +12,7 @@ from httptools import (
     HttpParserUpgrade,
     HttpRequestParser,
 )
+from msgspec import Struct
 
 from dheera.errors import BodyTooLarge, MalformedRequest
 from dheera.wire.body import RequestBody, too_large
@@ -30,8 +30,7 @@ from dheera.wire.heads import (
 from dheera.wire.limits import ServerLimits
 
 
-@frozen
-class Head:
+class Head(Struct, frozen=True, gc=False):
     """
     One request head, checked.
 
@@ -42,9 +41,12 @@ class Head:
     method: bytes
     target: bytes
     version: str
-    fields: Fields = field(repr=False)  # the credential is among them
+    fields: Fields
     framing: Framing
     keep_alive: bool
+
+    def __repr__(self) -> str:
+        return f"<Head {self.method!r} {self.target!r}>"  # the credential is among the fields
 
 
 class RequestParser:
