@@ -40,6 +40,13 @@ _QUICK_SECONDS = 2.0
     multiple=True,
     help="One section; may be repeated. Default: all.",
 )
+@click.option(
+    "--of",
+    "wanted",
+    type=click.Choice([proxy.name for proxy in PROXIES]),
+    multiple=True,
+    help="One program; may be repeated. Default: all that can be measured here.",
+)
 @click.option("--tls", is_flag=True, help="TLS between proxy and upstream, as in production.")
 @click.option(
     "--repeat",
@@ -54,6 +61,7 @@ def main(
     seconds: float,
     quick: bool,
     only: Sequence[str],
+    wanted: Sequence[str],
     tls: bool,
     repeat: int,
     json_file: Path | None,
@@ -71,7 +79,7 @@ def main(
     cores = _two_cores()
     os.sched_setaffinity(0, {cores.load})
     proxies = []
-    for proxy in PROXIES:
+    for proxy in [each for each in PROXIES if not wanted or each.name in wanted]:
         if (sentence := proxy.missing()) is not None:
             click.echo(sentence, err=True)
         else:

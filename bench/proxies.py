@@ -28,12 +28,13 @@ from urllib.parse import urlsplit
 from attrs import evolve, field, frozen
 
 from bench.certificates import authority_and_server
-from bench.load import Place
+from bench.load import CHAT, Place
 from bench.programs import NotStarted, Program, program
 from bench.upstream import CREDENTIAL
 
 CLIENT_CREDENTIAL = "Bearer sk-of-the-client"
 _MASTER_KEY = "sk-of-the-operator-of-this-bench"
+_POSTGRES = "DHEERA_BENCH_POSTGRES"
 _START_SECONDS = 30.0
 
 
@@ -132,17 +133,68 @@ class DheeraWithKeys(Dheera):
         """A master key, and the client's key made before the first call."""
         plan = super().plan(upstream, port=port, scratch=scratch)
         environment = {**plan.environment, "DHEERA_AI_MASTER_KEY": _MASTER_KEY}
-        return evolve(plan, environment=environment, setup=lambda: _make_key(port))
+        return evolve(plan, environment=environment, setup=lambda: _make_key(port, self.limits))
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """Of the client's key."""
+        return {}
 
 
-def _make_key(port: int) -> None:
+class DheeraWithLimits(DheeraWithKeys):
+    """
+    The same, where the key has a budget, and limits of requests and tokens, which no load comes near.
+    """
+
+    name = "dheera+limits"
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """One of each."""
+        return {"max_budget": 10**8, "rpm_limit": 10**9, "tpm_limit": 10**13}
+
+
+class DheeraOnPostgres(DheeraWithKeys):
+    """
+    A virtual key, in a PostgreSQL that somebody else runs.
+    """
+
+    name = "dheera+pg"
+
+    def missing(self) -> str | None:
+        """The variable that says where it is."""
+        if _POSTGRES in os.environ:
+            return None
+        return f"{_POSTGRES} names no empty database (postgresql://...): {self.name} is not measured."
+
+    def plan(self, upstream: Place, *, port: int, scratch: Path) -> Plan:
+        """The same on that database."""
+        plan = super().plan(upstream, port=port, scratch=scratch)
+        return evolve(plan, environment={**plan.environment, "DATABASE_URL": os.environ[_POSTGRES]})
+
+
+class DheeraWithLimitsOnPostgres(DheeraOnPostgres, DheeraWithLimits):
+    """
+    Limits, in that PostgreSQL.
+    """
+
+    name = "dheera+pg+limits"
+
+
+def _make_key(port: int, limits: Mapping[str, float]) -> None:
+    key = CLIENT_CREDENTIAL.removeprefix("Bearer ")
+    _manage(port, "/key/delete", {"keys": [key]})  # a database that was used before has it
+    status, said = _manage(port, "/key/generate", {"key": key, **limits})
+    if status != HTTPStatus.OK:
+        raise NotStarted(f"the key could not be made: {said!r}")
+
+
+def _manage(port: int, path: str, body: Mapping[str, object]) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        body = json.dumps({"key": CLIENT_CREDENTIAL.removeprefix("Bearer ")})
-        connection.request("POST", "/key/generate", body, {"Authorization": f"Bearer {_MASTER_KEY}"})
+        connection.request("POST", path, json.dumps(body), {"Authorization": f"Bearer {_MASTER_KEY}"})
         response = connection.getresponse()
-        if response.status != HTTPStatus.OK:
-            raise NotStarted(f"the key could not be made: {response.read()!r}")
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -253,7 +305,14 @@ def _nginx() -> str:
     return shutil.which("nginx") or "/usr/sbin/nginx"
 
 
-PROXIES: Sequence[Proxy] = (Dheera(), DheeraWithKeys(), Nginx())
+PROXIES: Sequence[Proxy] = (
+    Dheera(),
+    DheeraWithKeys(),
+    DheeraWithLimits(),
+    DheeraOnPostgres(),
+    DheeraWithLimitsOnPostgres(),
+    Nginx(),
+)
 
 
 @contextmanager
@@ -324,7 +383,7 @@ def _completion(place: Place) -> str:
         connection.request(
             "POST",
             f"{parts.path}/chat/completions",
-            b"{}",
+            json.dumps(CHAT),
             {"Authorization": place.credential, "Content-Type": "application/json"},
         )
         response = connection.getresponse()
