@@ -14,6 +14,7 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 
 from dheera.errors import Refusal
+from dheera.holding import Grown
 from dheera.money import Usd
 from dheera.records import Alert, Begun, Record
 from dheera.usage import Usage
@@ -124,6 +125,29 @@ class Spool(Protocol):
         The reader of this name: where it was, or at what comes next if it is new. To be called before the spool opens.
 
         :param essential: nothing that it has not read is ever thrown away.
+        """
+        ...
+
+
+class Lives(Protocol):
+    """
+    This process and those before it, by names that no two have: of those that died and left their lines to this one,
+    somebody has to put right what they held (`AllowanceStore.forget`).
+
+    :ivar owner: this one, from its start to its end.
+    """
+
+    owner: str
+
+    def orphans(self) -> Sequence[str]:
+        """
+        Processes that are dead, and of which the ledger has all that they have written down.
+        """
+        ...
+
+    def forgotten(self, owners: Sequence[str]) -> None:
+        """
+        These are not to be told again.
         """
         ...
 
@@ -271,7 +295,6 @@ class Moved:
 
     :param kind: ``key``, ``user``, ``team``, ``customer``.
     :param name: its alias, or else its id.
-    :param max_budget: ``None`` if there is no bound.
     """
 
     kind: str
@@ -279,7 +302,19 @@ class Moved:
     name: str
     before: Usd
     after: Usd
-    max_budget: Usd | None
+
+
+@frozen(kw_only=True)
+class Kept:
+    """
+    What came of records that were kept.
+
+    :param moved: whose spend has grown.
+    :param grown: of which budgets more is used than before.
+    """
+
+    moved: Sequence[Moved] = ()
+    grown: Sequence[Grown] = ()
 
 
 class Books(Protocol):
@@ -287,11 +322,12 @@ class Books(Protocol):
     Keeps the ledger. Each Deferred fails with `StoreAway` when the database does not answer, within seconds.
     """
 
-    def keep(self, records: Sequence[Record]) -> Deferred[Sequence[Moved]]:
+    def keep(self, records: Sequence[Record]) -> Deferred[Kept]:
         """
-        Write each record that is not yet there (by its ``call_id``), its share of the daily roll-ups, and what it adds
-        to the spend of its key, user, team and customer: all, or nothing. A record whose ``once`` is there already
-        costs nothing. To be asked again with the same records does no harm.
+        Write each record that is not yet there (by its ``call_id``), its share of the daily roll-ups, what it adds to
+        the spend of its key, user, team and customer, and what becomes of its holds (`AllowanceStore`): all, or
+        nothing. A record whose ``once`` is there already costs nothing. To be asked again with the same records does no
+        harm.
         """
         ...
 

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from attrs import field, frozen
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
-from dheera.entities import AnyEntity, AuditLine, Entity, Key, Team, User
+from dheera.entities import AnyEntity, AuditLine, Budget, Entity, Key, Team, User
 from dheera.keys import Digest
+from dheera.limits import UNLIMITED, Limits
 from dheera.models import ANY_MODEL, Models
 from dheera.money import Usd
 from dheera.routes import EVERYWHERE, Routes
@@ -81,6 +82,7 @@ class Admission:
     :param models: which models the body may name; ``None`` leaves the body unread.
     :param team_alias: what the team of the key is called.
     :param content: how much of its calls may be recorded; ``None`` leaves that to the configuration.
+    :param limits: what the calls of the key may take; those of end users and of the whole proxy are not among them.
     :ivar whose: what each record of its calls says of it, by the names of `records.Begun`.
     """
 
@@ -89,6 +91,7 @@ class Admission:
     models: Models | None = None
     team_alias: str | None = None
     content: str | None = None
+    limits: Limits = UNLIMITED
     whose: Mapping[str, str | None] = field(init=False, repr=False, eq=False)
 
     @whose.default
@@ -138,16 +141,19 @@ class Grant:
     """
     What the store knows of a key that is offered: the key, and who stands behind it.
 
-    :param team: ``None`` if the key names none, or one that does not exist. Its members, ``metadata`` and ``rest`` may
-        be left out.
+    :param team: ``None`` if the key names none, or one that does not exist. Its members are left out.
     :param user: likewise.
     :param until: when the digest that was offered ends, if it lives on from before a rotation.
+    :param budget: the shared budget that the key names; ``None`` if it names none, or one that does not exist.
+    :param member: what the team says of the key's user; ``None`` if there is no such member.
     """
 
     key: Key
     team: Team | None = None
     user: User | None = None
     until: datetime | None = None
+    budget: Budget | None = None
+    member: Mapping[str, Any] | None = None
 
 
 @frozen
@@ -284,7 +290,7 @@ class Store(Protocol):
     def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
         """
         Be told of changes, whoever made them, within a second: those of this process before the Deferred of their
-        `apply` fires. To be called before `open`.
+        `apply` fires. To be called before `open`; several may watch, and one that fails keeps no other from being told.
 
         :param changed: called for each change; `Change` with an empty kind when some may have been missed.
         :param lost: called when changes can, from now on, not be heard until ``changed`` is called with an empty kind.

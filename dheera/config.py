@@ -21,9 +21,11 @@ from attrs import define, frozen
 
 from dheera import kinds
 from dheera.settings import (
+    AllowanceSettings,
     Config,
     KeySettings,
     LedgerSettings,
+    LimitSettings,
     Listen,
     MetricSettings,
     Mistral,
@@ -61,6 +63,9 @@ TABLES: Mapping[str, tuple[str, type[Any]]] = {
     "spool": ("spool", SpoolSettings),
     "ledger": ("ledger", LedgerSettings),
     "metrics": ("metrics", MetricSettings),
+    "allowances": ("allowances", AllowanceSettings),
+    "proxy_limits": ("proxy_limits", LimitSettings),
+    "end_user_limits": ("end_user_limits", LimitSettings),
     "limits": ("server_limits", ServerLimits),
     "upstream_limits": ("client_limits", ClientLimits),
 }

@@ -59,6 +59,17 @@ Where a call costs nothing by itself, whatever its method. A batch is billed whe
 """
 
 
+ENDPOINTS = (
+    PRICED
+    | FREE
+    | {"audio", "connectors", "connectors-gateway", "context", "fine_tuning", "libraries", "observability", "telemetry"}
+    | {"workflows", OTHER}
+)
+"""
+All names that there are.
+"""
+
+
 @lru_cache(maxsize=4096)
 def endpoint_of(path: str) -> str:
     """

@@ -12,12 +12,15 @@ Everything that can go wrong between a client and its answer, as a tree.
     │   ├── ExpiredKey       401   a key whose time is over
     │   └── BlockedKey       401   a key, or its team, that was blocked
     ├── NotAllowed           403   known, but not for you
-    │   └── ModelNotAllowed  403   not with this model
+    │   ├── ModelNotAllowed  403   not with this model
+    │   └── Unpriced         403   not with a budget: nobody can tell what it may cost
     ├── NotFound             404   nothing here
     ├── MethodNotAllowed     405   there is something, but not for this method
     ├── BodyTooLarge         413   more than the limit
     ├── Invalid              422   JSON, but not of the shape that is asked for here
     ├── TooManyRequests      429   slow down
+    │   ├── BudgetExceeded   429   a budget has no room for what this may cost
+    │   └── RateLimited      429   too many requests or tokens in a minute, or too many at once
     ├── Unavailable          503   not now: too many connections, draining, no upstream key
     │   └── StoreAway        503   the database does not answer
     └── UpstreamError        502   upstream gave no usable answer
@@ -48,6 +51,7 @@ class Refusal(Exception):
 
     :param param: what in the request it is about, for the envelope.
     :param retry_after_seconds: told to the client as ``retry-after``.
+    :param more_fields: further header lines of the answer.
     :ivar known_as: the admission of the key that is refused, if it is known: so that the refusal is told to its team.
     :ivar fields: header lines of the answer, beside those which every refusal has.
     :cvar advice: what to do, where all of a kind ask for the same.
@@ -66,6 +70,7 @@ class Refusal(Exception):
         status: int | None = None,
         param: str | None = None,
         retry_after_seconds: int | None = None,
+        more_fields: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -74,6 +79,8 @@ class Refusal(Exception):
             self.status = status
         if retry_after_seconds is not None:
             self.fields = ((b"Retry-After", b"%d" % retry_after_seconds),)
+        if more_fields:
+            self.fields = (*self.fields, *more_fields)
 
     def envelope(self) -> bytes:
         """
@@ -200,6 +207,21 @@ class ModelNotAllowed(NotAllowed):
         self.type = f"{whose}_model_access_denied"  # type: ignore[misc]  # the one type that depends on a fact
 
 
+class Unpriced(NotAllowed):
+    """
+    There is a budget, and nobody can tell what the call may cost.
+
+    :param whose: budget: ``key``, ``team``, ``proxy``.
+    :param reason: why, and what to do.
+    :param param: what in the request is the reason, if that is one thing.
+    """
+
+    type = "price_unknown"
+
+    def __init__(self, whose: str, reason: str, *, param: str | None = None) -> None:
+        super().__init__(f"The {whose.replace('_', ' ')} has a budget, and {reason}.", param=param)
+
+
 class NotFound(Refusal):
     """
     There is nothing at this path.
@@ -261,6 +283,20 @@ class TooManyRequests(Refusal):
 
     status = 429
     type = "rate_limit_error"
+
+
+class BudgetExceeded(TooManyRequests):
+    """
+    A budget has no room for what the call may cost: it is spent, or held by calls that are not over.
+    """
+
+    type = "budget_exceeded"
+
+
+class RateLimited(TooManyRequests):
+    """
+    The call would be one too many, in this minute or at the same time, or take too many tokens in this minute.
+    """
 
 
 class Unavailable(Refusal):

@@ -10,6 +10,7 @@ import json
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from dheera import endpoints
+from dheera.durations import after
 from dheera.keys import Secret
+from dheera.money import Usd
 
 
 class Unfit(Exception):
@@ -82,6 +86,7 @@ _SORTS = {
     tuple: "an array",
     dict: "a table",
 }
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _YEAR = 365 * 86400.0  # beyond some weeks more, epoll refuses to wait
 
 
@@ -182,6 +187,43 @@ def _tables(value: object) -> Mapping[str, Any]:
     return _table(value)
 
 
+def _dollars(value: object) -> Usd:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise Unfit
+    try:
+        return Usd.of(value)
+    except ValueError as error:
+        raise Unfit from error
+
+
+def _ceilings(value: object) -> Mapping[str, Usd]:
+    found = {}
+    for name, each in _table(value).items():
+        if name not in endpoints.ENDPOINTS:
+            raise Unfit(f"{shown(name)} among them, which is none of {', '.join(sorted(endpoints.ENDPOINTS))}")
+        try:
+            found[name] = _dollars(each)
+        except Unfit:
+            raise Unfit(f"{shown(each)} for {shown(name)}") from None
+    return found
+
+
+def _unless_empty(read: Callable[[object], object]) -> Callable[[object], object]:
+    """
+    As *read*, but for an empty text, which stands for what is not set.
+    """
+    return lambda value: None if value == "" else read(value)
+
+
+def _span(value: object) -> str:
+    span = _matching(r".{1,12}")(value)
+    try:
+        after(_EPOCH, span)
+    except ValueError:
+        raise Unfit from None
+    return span
+
+
 def _api_base(value: object) -> str:
     if not isinstance(value, str):
         raise Unfit
@@ -273,6 +315,12 @@ LOG_FORMAT = Kind('"text" or "json"', _matching("text|json"))
 CONTENT = Kind('"none", "meta" or "full"', _matching("none|meta|full"))
 AUTH = Kind('"none" or "admin"', _matching("none|admin"))
 NODE = Kind("a short name of letters, digits, dots and dashes", _matching(r"[A-Za-z0-9._-]{0,64}"))
+STORE_DOWN = Kind('"refuse" or "allow"', _matching("refuse|allow"))
+CLIENT_LEFT = Kind('"abort" or "finish"', _matching("abort|finish"))
+DOLLARS = Kind("a number of US dollars, 0 or more", _unless_empty(_dollars))
+CEILINGS = Kind("a table of US dollars by endpoint, such as { other = 0.05 }", _ceilings)
+SPAN = Kind('a duration such as "24h", "7d", "30d" or "1mo"', _unless_empty(_span))
+LIMIT = Kind("a whole number, 0 or more", _unless_empty(_whole(0, _LARGEST)))
 DAYS = Kind("a whole number of days, 0 for ever", _whole(0, 36500))
 TEXTS = Kind("texts in an array", _texts)
 PATTERNS = Kind("regular expressions in an array", _patterns)

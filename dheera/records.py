@@ -53,6 +53,7 @@ class Begun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     :param end_user: whom the caller says it is for.
     :param client: the address that the call came from.
     :param request_bytes: of the request's body, as announced; ``None`` if that is not known.
+    :param held_nano_usd: what is held of the budgets that it concerns; ``None`` if there are none.
     """
 
     call_id: str
@@ -72,6 +73,7 @@ class Begun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     client: str = ""
     user_agent: str = ""
     request_bytes: int | None = None
+    held_nano_usd: int | None = None
 
 
 class Record(Begun, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="line", tag="end"):

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from dheera import kinds
 from dheera.keys import Secret
+from dheera.money import Usd
 from dheera.wire.limits import ClientLimits, ServerLimits
 
 
@@ -141,6 +142,47 @@ class LedgerSettings:
 
 
 @frozen(kw_only=True)
+class AllowanceSettings:
+    """
+    How budgets and limits are held to.
+
+    :param when_store_down: whether keys with limits go on while the database is away, so that nobody counts.
+    :param on_client_left: whether a call whose client has left is broken off, or read to its end for its usage.
+    :param deadline_seconds: after which what a dead process held is given back, or counted as used.
+    :param output_tokens: that a call without ``max_tokens`` is expected to answer, where tokens per minute are limited.
+    :param ocr_pages: that a document of unknown length may have.
+    :param audio_seconds: that audio of unknown length may last.
+    :param conversation_steps: how often a conversation may ask its model within one call, as connectors do.
+    :param ceilings: US dollars that a call may cost where nothing else tells, by endpoint (`endpoints`).
+    """
+
+    when_store_down: Literal["refuse", "allow"] = field(default="refuse", metadata={"kind": kinds.STORE_DOWN})
+    on_client_left: Literal["abort", "finish"] = field(default="abort", metadata={"kind": kinds.CLIENT_LEFT})
+    deadline_seconds: float = field(default=60.0, metadata={"kind": kinds.SECONDS})
+    output_tokens: int = field(default=4096, metadata={"kind": kinds.COUNT})
+    ocr_pages: int = field(default=1000, metadata={"kind": kinds.COUNT})
+    audio_seconds: int = field(default=10_800, metadata={"kind": kinds.COUNT})
+    conversation_steps: int = field(default=10, metadata={"kind": kinds.COUNT})
+    ceilings: Mapping[str, Usd] = field(factory=dict, metadata={"kind": kinds.CEILINGS})
+
+
+@frozen(kw_only=True)
+class LimitSettings:
+    """
+    Limits that are no key's: of the whole proxy, or of each end user who has none of their own.
+
+    :param budget_duration: as in the key API; ``None``: the budget never begins anew.
+    """
+
+    max_budget: Usd | None = field(default=None, metadata={"kind": kinds.DOLLARS})
+    soft_budget: Usd | None = field(default=None, metadata={"kind": kinds.DOLLARS})
+    budget_duration: str | None = field(default=None, metadata={"kind": kinds.SPAN})
+    rpm_limit: int | None = field(default=None, metadata={"kind": kinds.LIMIT})
+    tpm_limit: int | None = field(default=None, metadata={"kind": kinds.LIMIT})
+    max_parallel_requests: int | None = field(default=None, metadata={"kind": kinds.LIMIT})
+
+
+@frozen(kw_only=True)
 class MetricSettings:
     """
     Who may read ``/metrics``.
@@ -159,6 +201,8 @@ class Config:
     :param demo: serve from the built-in stand-in for Mistral.
     :param drain_seconds: how long a stop waits for the exchanges that are under way.
     :param master_key: ``None`` is open mode.
+    :param proxy_limits: for all calls together.
+    :param end_user_limits: for each end user who is no customer, or one without limits.
     :param sinks: where records go, by their names; what each table may say, `dheera.sinks.catalogue` knows.
     :param prices: what goes before our own price list, by models; `dheera.prices` reads it.
     """
@@ -175,6 +219,9 @@ class Config:
     spool: SpoolSettings = field(factory=SpoolSettings)
     ledger: LedgerSettings = field(factory=LedgerSettings)
     metrics: MetricSettings = field(factory=MetricSettings)
+    allowances: AllowanceSettings = field(factory=AllowanceSettings)
+    proxy_limits: LimitSettings = field(factory=LimitSettings)
+    end_user_limits: LimitSettings = field(factory=LimitSettings)
     server_limits: ServerLimits = field(factory=ServerLimits)
     client_limits: ClientLimits = field(factory=ClientLimits)
     sinks: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False, metadata={"kind": kinds.TABLES})

@@ -11,20 +11,21 @@ from unittest import TestCase
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "dheera"
-PACKAGES = ("commands", "web", "management", "proxy", "sinks", "spool", "stores", "metering", "wire")
+PACKAGES = ("allowances", "commands", "web", "management", "proxy", "sinks", "spool", "stores", "metering", "wire")
 
 LAYERS = [
-    {"__init__", "errors", "keys", "call_ids", "money", "durations", "wildcards", "usage"},
-    {"entities", "records", "metering", "redaction", "endpoints", "estimates"},
-    {"routes", "models"},
+    {"__init__", "errors", "keys", "call_ids", "money", "durations", "wildcards", "usage", "texts"},
+    {"windows", "entities", "records", "metering", "redaction", "endpoints", "estimates"},
+    {"routes", "models", "terms"},
     {"wire", "kinds"},
     {"settings"},
     {"config", "lifecycle", "logs", "run"},
-    {"price_rows"},
+    {"price_rows", "holding"},
+    {"limits"},
     {"boundaries", "bookkeeping", "prices", "content"},
-    {"stores", "spool", "keyring", "attempts"},
-    {"settlement", "upstream_alarm", "series", "workers"},
-    {"ledger", "pruning", "sinks", "metrics"},
+    {"stores", "spool", "keyring", "attempts", "customers"},
+    {"settlement", "upstream_alarm", "series", "workers", "bounds"},
+    {"ledger", "pruning", "sinks", "metrics", "allowances"},
     {"gate", "open_gate", "choices"},
     {"management", "proxy"},
     {"web", "demo"},

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from dheera import kinds
 from dheera.config import ENVIRONMENT, OPTIONS, SETTINGS, ConfigurationError, Place, load, state_directory
+from dheera.endpoints import ENDPOINTS, is_free
+from dheera.money import Usd
 from dheera.settings import (
     Config,
     KeySettings,
@@ -235,6 +237,21 @@ class ProblemTests(ConfigTestCase):
     """
     Each problem names its place, what was found, and what was wanted.
     """
+
+    def test_ceilings(self) -> None:
+        """
+        Ceilings are those of endpoints that there are: what is misspelt would let nothing through, without a word. Each
+        has its place in our own example.
+        """
+        ceilings = {name: Usd.of(1) for name in ENDPOINTS}
+        written = ", ".join(f'"{name}" = 1' for name in ENDPOINTS)
+        self.assertEqual(ceilings, self.load(f"[allowances]\nceilings = {{ {written} }}").allowances.ceilings)
+        [problem] = self.problems('[allowances]\nceilings = { other = 1, "batch/job" = 1 }')
+        self.assertIn('[allowances] ceilings: found "batch/job" (a string) among them, which is none of', problem)
+        self.assertIn("audio/speech, ", problem)
+        example = (Path(__file__).parent.parent / "conf" / "dheera.toml").read_text(encoding="utf-8")
+        billed = {name for name in ENDPOINTS if name == "batch/jobs" or not is_free(name, "POST")}
+        self.assertEqual(set(), {name for name in billed if f'"{name}"' not in example})
 
     def test_wrong_values(self) -> None:
         """

@@ -9,7 +9,9 @@ from unittest import TestCase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dheera.endpoints import FREE, OTHER, PRICED, endpoint_of, is_free
+from dheera.endpoints import ENDPOINTS, OTHER, PRICED, endpoint_of, is_free
+
+WORDS = st.sampled_from(sorted({word for name in ENDPOINTS for word in name.split("/")} | {"v1", "restart"}))
 
 
 class EndpointTests(TestCase):
@@ -47,13 +49,20 @@ class EndpointTests(TestCase):
         ):
             self.assertEqual(name, endpoint_of(path), path)
 
-    @given(st.text(alphabet="/abcdefv12.-", max_size=40))
+    @given(st.lists(st.text(alphabet="/abcdefv12.-", max_size=9) | WORDS, max_size=5).map("/".join))
     def test_bounded(self, rest: str) -> None:
         """
         No path makes a name that is not one of a few.
         """
-        few = {*PRICED, *FREE, OTHER, "libraries", "workflows", "observability", "connectors", "connectors-gateway"}
-        self.assertIn(endpoint_of("/" + rest), few | {"context", "telemetry", "audio", "fine_tuning"})
+        self.assertIn(endpoint_of("/" + rest), ENDPOINTS)
+
+    def test_each_is_made(self) -> None:
+        """
+        There is a path for each of them.
+        """
+        for name in ENDPOINTS:
+            path = "/v1/files/f_1/content" if name == "files/content" else f"/v1/{name}"
+            self.assertEqual(name, endpoint_of(path))
 
     def test_free(self) -> None:
         """

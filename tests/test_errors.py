@@ -17,6 +17,7 @@ from dheera.errors import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    RateLimited,
     Refusal,
     Unavailable,
     UpstreamError,
@@ -39,6 +40,8 @@ def made(kind: type[Refusal]) -> Refusal:
             return kind()
         case errors.ModelNotAllowed:
             return errors.ModelNotAllowed("Do this instead.", whose="key")
+        case errors.Unpriced:
+            return errors.Unpriced("key", "do this instead")
         case errors.Invalid:
             return errors.Invalid([(["body", "max_budget"], "Do this instead.", "value_error")])
         case _:
@@ -150,6 +153,9 @@ class Envelopes(SynchronousTestCase):
         self.assertIn("GET or HEAD", MethodNotAllowed(["GET", "HEAD"]).message)
         self.assertIn((b"Retry-After", b"7"), Unavailable("Later.", retry_after_seconds=7).answer()[0])
         self.assertEqual((), Unavailable.fields)
+        limited = RateLimited("Later.", retry_after_seconds=7, more_fields=[(b"a", b"b")])
+        self.assertEqual([(b"Retry-After", b"7"), (b"a", b"b")], limited.answer()[0][3:])
+        self.assertEqual((), RateLimited.fields)
 
     def test_status(self) -> None:
         """
