@@ -5,8 +5,9 @@ Reads the spool and writes the books: each call is counted once, whatever died i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from secrets import SystemRandom
 
 from attrs import define, field
@@ -15,11 +16,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from dheera.bookkeeping import Books, Lag, Moved, Reader
+from dheera.bookkeeping import Books, Kept, Lag, Moved, Reader
 from dheera.call_ids import new_call_id
 from dheera.entities import now
 from dheera.errors import Outdated, StoreAway
+from dheera.holding import Allowance, Grown, member_of
 from dheera.lifecycle import Room
+from dheera.limits import UNCAPPED
 from dheera.money import Usd
 from dheera.records import Alert, Record
 from dheera.settings import LedgerSettings
@@ -46,9 +49,10 @@ MOST_STRANGE = 32
 So many records that cannot be kept, and none that can: then it is the database with which something is wrong.
 """
 SPENDS_KNOWN = 10_000
-THRESHOLDS = (100, 80)
+ALL_PER_CENT = 100
+NEARLY_PER_CENT = 80
 """
-Per cent of a budget, at which somebody is told; the highest that is passed counts.
+Of a budget, at which somebody is told.
 """
 
 _random = SystemRandom()
@@ -65,7 +69,7 @@ class Ledger:
     """
     Writes what the spool has into the books, as long as it is open.
 
-    :param alert: told of budgets that are nearly, or wholly, spent.
+    :param alert: told of budgets that are spent as far as somebody wants to know, nearly, or wholly.
     :param node: which dheera this is.
     :ivar refused: how many records were given up since the books will never take them.
     """
@@ -190,33 +194,36 @@ class Ledger:
             )
 
     async def _keep_together(self, records: Sequence[Record]) -> None:
-        moved = await self._books.keep(records)
-        for each in moved:
-            self._note(each)
+        kept = await self._books.keep(records)
+        for each in kept.moved:
+            if each.kind == "key":
+                self._note(each)
+        self._tell_grown(kept)
 
     def _note(self, moved: Moved) -> None:
-        if moved.kind == "key":
-            self._known[moved.id] = moved.after
-            self._known.move_to_end(moved.id)
-            if len(self._known) > SPENDS_KNOWN:
-                self._known.popitem(last=False)
-        for per_cent in THRESHOLDS:
-            if is_passed(moved, per_cent):
-                self._alert(self._alert_of(moved, per_cent))
-                return
+        self._known[moved.id] = moved.after
+        self._known.move_to_end(moved.id)
+        if len(self._known) > SPENDS_KNOWN:
+            self._known.popitem(last=False)
 
-    def _alert_of(self, moved: Moved, per_cent: int) -> Alert:
-        subject = f"{moved.kind} {moved.name}"
-        budget = "" if moved.max_budget is None else f"{moved.max_budget.dollars():f}"
-        return Alert(
-            id=new_call_id(),
-            at=self._now(),
-            node=self._node,
-            about="budget",
-            subject=subject,
-            text=f"The {subject} has spent {per_cent} % of its budget of {budget} US dollars.",
-            level="warning" if per_cent < THRESHOLDS[0] else "critical",
-        )
+    def _tell_grown(self, kept: Kept) -> None:
+        names = {(each.kind, each.id): each.name for each in kept.moved}
+        for grown in kept.grown:
+            said = passed(grown)
+            if said is None:
+                continue
+            whose = whose_budget(grown.allowance, names)
+            self._alert(
+                Alert(
+                    id=new_call_id(),
+                    at=self._now(),
+                    node=self._node,
+                    about="budget",
+                    subject=whose,
+                    text=f"The {whose} has {said}: {_spent(grown)}.",
+                    level="critical" if _is_passed(grown, ALL_PER_CENT * grown.cap) else "warning",
+                )
+            )
 
     async def _rest(self, until: Deferred[None]) -> None:
         """
@@ -248,14 +255,52 @@ class Ledger:
             log.info("Calls are written into the ledger again.")
 
 
-def is_passed(moved: Moved, per_cent: int) -> bool:
+def passed(grown: Grown) -> str | None:
     """
-    Whether the spend was below that part of the budget before, and is not any more.
+    Of what somebody is told in a budget, the highest that was not reached before and is now, in words: the whole of it
+    before all, then its soft budget or the greater part of it. ``None`` if there is no such thing.
     """
-    if moved.max_budget is None:
-        return False
-    limit = moved.max_budget.nano * per_cent
-    return moved.before.nano * 100 < limit <= moved.after.nano * 100
+    allowance = grown.allowance
+    budget = f"its {allowance.span} budget" if allowance.span else "its budget"
+    if allowance.model:
+        budget += f" for {allowance.model}"
+    soft = (grown.soft or 0) * 100
+    marks = [
+        (ALL_PER_CENT * grown.cap, f"spent {ALL_PER_CENT} % of {budget}"),
+        *sorted(
+            [
+                (NEARLY_PER_CENT * grown.cap, f"spent {NEARLY_PER_CENT} % of {budget}"),
+                (soft, f"passed the soft mark of {Usd(grown.soft or 0)} US dollars in {budget}"),
+            ],
+            key=itemgetter(0),
+            reverse=True,
+        ),
+    ]
+    return next((said for mark, said in marks if _is_passed(grown, mark)), None)
+
+
+def whose_budget(allowance: Allowance, names: Mapping[tuple[str, str], str]) -> str:
+    """
+    Whose budget it is: ``key ada``, ``team search``, ``member ada of team search``, ``end user x``, ``whole proxy``.
+
+    :param names: by kind and id; who has none is called by the id.
+    """
+    kind, _, id_ = allowance.subject.partition("/")
+    if kind == "proxy":
+        return "whole proxy"
+    if kind == "member":
+        team, user = member_of(allowance.subject)
+        return f"member {names.get(('user', user), user)} of team {names.get(('team', team), team)}"
+    return f"{'end user' if kind == 'customer' else kind} {names.get((kind, id_), id_)}"
+
+
+def _spent(grown: Grown) -> str:
+    of = "" if grown.cap >= UNCAPPED else f" of {Usd(grown.cap)}"
+    return f"{Usd(grown.after)}{of} US dollars"
+
+
+def _is_passed(grown: Grown, hundredths: int) -> bool:
+    return grown.before * 100 < hundredths <= grown.after * 100
 
 
 _: type[Room] = Ledger

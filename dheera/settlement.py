@@ -89,9 +89,20 @@ def settled(deed: Deed, prices: PriceList) -> Settlement:
     return _estimated(deed, prices)
 
 
+def charged(due: Settlement, held_nano_usd: int | None) -> Settlement:
+    """
+    What is due for a call for which so much was held: all of that, if nobody can tell what it costs. Where nothing was
+    held the cost stays unknown, and is not said to be 0.
+    """
+    if due.cost_nano_usd is not None or not held_nano_usd:
+        return due
+    return structs.replace(due, cost_nano_usd=held_nano_usd, estimated=True, once=None)
+
+
 def interrupted(begun: Begun, prices: PriceList) -> Record:
     """
-    The record of an exchange that dheera did not live to end: what its answer was, nobody knows.
+    The record of an exchange that dheera did not live to end: what its answer was, nobody knows. What was held for it
+    is what it costs, so that ledger and allowances agree.
     """
     deed = Deed(
         endpoint=begun.endpoint,
@@ -105,6 +116,8 @@ def interrupted(begun: Begun, prices: PriceList) -> Record:
         is_whole=False,
     )
     due = settled(deed, prices)
+    if begun.held_nano_usd:
+        due = structs.replace(due, cost_nano_usd=begun.held_nano_usd, estimated=True)
     return Record(
         **structs.asdict(begun),
         outcome="interrupted",

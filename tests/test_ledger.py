@@ -2,19 +2,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from unittest import TestCase
 
-from attrs import define, evolve, field
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.bookkeeping import Books, Entry, Lag, LedgerLine, LinesQuery, Moved, Question, Reader, Sums
+from dheera.bookkeeping import Books, Entry, Kept, Lag, LedgerLine, LinesQuery, Question, Reader, Sums
 from dheera.boundaries import Add
-from dheera.ledger import CLOSE_SECONDS, LONGEST_PAUSE_SECONDS, Ledger, is_passed
+from dheera.holding import Allowance, Grown, Paid
+from dheera.ledger import CLOSE_SECONDS, LONGEST_PAUSE_SECONDS, Ledger, passed, whose_budget
+from dheera.limits import UNCAPPED
 from dheera.money import Usd
 from dheera.records import Alert, Record, to_line
 from dheera.settings import LedgerSettings
 from dheera.stores import memory_stores
+from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_ledger import MemoryBooks
+from dheera.stores.shelves import Shelves
 from tests.stores.books import a_record
 from tests.stores.contract import a_key, hour
 from tests.stores.logs import Logged
@@ -85,7 +93,7 @@ class Trouble:
     stuck: bool = False
     batches: list[int] = field(factory=list)
 
-    def keep(self, records: Sequence[Record]) -> Deferred[Sequence[Moved]]:
+    def keep(self, records: Sequence[Record]) -> Deferred[Kept]:
         self.batches.append(len(records))
         if self.stuck:
             return Deferred()
@@ -311,11 +319,33 @@ class AbsenceTests(Bench):
         self.assertEqual((["b"], 1), (self.kept(), self.ledger.refused))
 
 
+@define(eq=False)
+class Budget:
+    """
+    A budget of 100 nano-dollars, of which all that is paid is used.
+    """
+
+    allowance: Allowance
+    soft: int | None = None
+    used: int = 0
+    cap: int = 100
+
+    def settle(self, paid: Sequence[Paid]) -> Sequence[Grown]:
+        """
+        As `MemoryBooks` asks it.
+        """
+        before = self.used
+        self.used += sum(each.usd for each in paid)
+        return [Grown(allowance=self.allowance, before=before, after=self.used, cap=self.cap, soft=self.soft)]
+
+
 class AlertTests(Bench):
     def setUp(self) -> None:
         super().setUp()
-        key = a_key(alias="ada", max_budget=Usd.of("0.0000001"))  # 100 nano-dollars
-        self.successResultOf(self.stores.directory.apply([Add(key)], []))
+        shelves = Shelves()
+        self.successResultOf(MemoryStore(shelves).apply([Add(a_key(alias="ada"))], []))
+        self.budget = Budget(Allowance(subject="key/k", kind="usd"))
+        self.books.books = MemoryBooks(shelves, settle=self.budget.settle)
         self.open()
 
     def levels(self) -> list[str]:
@@ -337,26 +367,121 @@ class AlertTests(Bench):
         self.spent(1)
         self.spent(1)
         self.assertEqual(["warning", "critical"], self.levels())
+        text = "The key ada has spent 80 % of its budget: 0.00000008 of 0.0000001 US dollars."
         self.assertEqual(
-            ("budget", "key ada", "The key ada has spent 80 % of its budget of 0.0000001 US dollars.", NOW, "node"),
+            ("budget", "key ada", text, NOW, "node"),
             (*[getattr(self.alerts[0], name) for name in ("about", "subject", "text", "at", "node")],),
         )
         self.assertNotEqual(self.alerts[0].id, self.alerts[1].id)
 
     def test_at_once(self) -> None:
         """
-        Who passes both at once is told of once.
+        Who passes all at once is told of once.
         """
+        self.budget.soft = 50
         self.spent(500)
         self.assertEqual(["critical"], self.levels())
 
-    def test_no_bound(self) -> None:
+    def test_soft_budget(self) -> None:
         """
-        Without a budget, or with one of nothing, nothing is passed.
+        Whoever passes the soft budget is told of once, and again at 80 and 100 per cent.
         """
-        moved = Moved("key", "k", "k", Usd(), Usd(5), None)
-        self.assertFalse(is_passed(moved, 80))
-        self.assertFalse(is_passed(evolve(moved, max_budget=Usd()), 100))
+        self.budget.soft = 50
+        self.budget.allowance = Allowance(subject="key/k", kind="usd", span="30d", model="m*")
+        for _ in range(6):
+            self.spent(10)
+        [alert] = self.alerts
+        self.assertEqual("warning", alert.level)
+        self.assertEqual(
+            "The key ada has passed the soft mark of 0.00000005 US dollars in its 30d budget for m*: "
+            "0.00000005 of 0.0000001 US dollars.",
+            alert.text,
+        )
+        self.spent(20)
+        self.spent(20)
+        self.assertEqual(["warning", "warning", "critical"], self.levels())
+
+    def test_soft_budget_alone(self) -> None:
+        """
+        A soft budget that stops nothing is not said to be part of anything.
+        """
+        self.budget.soft, self.budget.cap = 50, UNCAPPED
+        self.spent(60)
+        [alert] = self.alerts
+        self.assertEqual(
+            "The key ada has passed the soft mark of 0.00000005 US dollars in its budget: 0.00000006 US dollars.",
+            alert.text,
+        )
+
+    def test_proxy(self) -> None:
+        """
+        A budget that is nobody's is told of, too.
+        """
+        self.budget.allowance = Allowance(subject="proxy", kind="usd", span="1d")
+        self.spent(100)
+        [alert] = self.alerts
+        self.assertEqual("whole proxy", alert.subject)
+        text = "The whole proxy has spent 100 % of its 1d budget: 0.0000001 of 0.0000001 US dollars."
+        self.assertEqual(text, alert.text)
+
+
+class MarkTests(TestCase):
+    def test_each_once(self) -> None:
+        """
+        However spending is cut into pieces, each mark is passed in one of them, and nothing is passed that was not
+        reached; where several are, the whole of the budget goes before all.
+        """
+        amounts = st.integers(0, 60)
+
+        @given(st.lists(amounts, max_size=8), st.integers(0, 100), st.none() | st.integers(0, 150))
+        @settings(max_examples=200)
+        def check(costs: list[int], cap: int, soft: int | None) -> None:
+            said: list[str] = []
+            used = 0
+            for cost in costs:
+                word = passed(grown(used, used + cost, cap, soft))
+                used += cost
+                said += [] if word is None else [word]
+            self.assertEqual(len(set(said)), len(said))
+            self.assertEqual(0 < cap <= used, any("100 %" in each for each in said))
+            jumped = passed(grown(0, used, cap, soft))
+            reached = [mark for mark in (cap, cap * 0.8, soft or 0) if 0 < mark <= used]
+            self.assertEqual(bool(reached), jumped is not None)
+            if jumped is not None and "100 %" not in jumped:
+                self.assertEqual("soft" in jumped, max(reached) == soft and soft != cap * 0.8)
+
+        check()
+
+    def test_back(self) -> None:
+        """
+        Where less is used than before, nothing is passed.
+        """
+        self.assertIsNone(passed(grown(150, 90, 100, 95)))
+
+    def test_whose(self) -> None:
+        """
+        Whoever has a name is called by it, others by their ids, whatever these look like.
+        """
+        names = {("key", "k"): "ada", ("user", "u"): "Ada", ("team", "t"): "search"}
+        for subject, expected in (
+            ("key/k", "key ada"),
+            ("key/x/y", "key x/y"),
+            ("user/u", "user Ada"),
+            ("team/t", "team search"),
+            ("member/t/u", "member Ada of team search"),
+            ("member/t/x", "member x of team search"),
+            ("member/a%2Ft/u", "member Ada of team a/t"),
+            ("customer/zoe@example.org", "end user zoe@example.org"),
+            ("proxy", "whole proxy"),
+        ):
+            self.assertEqual(expected, whose_budget(Allowance(subject=subject, kind="usd"), names))
+
+
+def grown(before: int, after: int, cap: int, soft: int | None) -> Grown:
+    """
+    A budget that has grown.
+    """
+    return Grown(allowance=Allowance(subject="key/k", kind="usd"), before=before, after=after, cap=cap, soft=soft)
 
 
 class ClosingTests(Bench):

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.bookkeeping import Books, LedgerLine, LinesQuery, Moved, Question, Sums
+from dheera.bookkeeping import Books, Kept, LedgerLine, LinesQuery, Question, Sums
 from dheera.errors import StoreAway
 from dheera.pruning import CLOSE_SECONDS, EVERY_SECONDS, PAUSE_SECONDS, SLICE, Pruning
 from dheera.records import Record
@@ -33,7 +33,7 @@ class Shelf:
     pruned: list[tuple[datetime, int]] = field(factory=list)
     _books: Books = field(factory=lambda: memory_stores().books)
 
-    def keep(self, records: Sequence[Record]) -> Deferred[Sequence[Moved]]:
+    def keep(self, records: Sequence[Record]) -> Deferred[Kept]:
         return self._books.keep(records)
 
     def lines(self, query: LinesQuery) -> Deferred[Sequence[LedgerLine]]:

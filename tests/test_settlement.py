@@ -10,7 +10,7 @@ from unittest import TestCase
 
 from dheera.prices import PriceList
 from dheera.records import Begun
-from dheera.settlement import Deed, interrupted, settled
+from dheera.settlement import NOTHING, Deed, Settlement, charged, interrupted, settled
 from dheera.usage import Part, Reading, Usage, Wanted
 
 WHEN = datetime(2026, 11, 23, tzinfo=UTC)
@@ -167,23 +167,73 @@ class InterruptedTests(TestCase):
         """
         The record has all that was known at the beginning, and the cost of the request.
         """
-        begun = Begun(
-            call_id="1",
-            started_at=WHEN,
-            node="n",
-            method="POST",
-            path="/v1/chat/completions",
-            endpoint="chat/completions",
-            model="a",
-            key_alias="ada",
-            key_id="k",
-            request_bytes=400,
-            tags=["x"],
-        )
-        record = interrupted(begun, PRICES)
+        record = interrupted(begun(), PRICES)
         self.assertEqual(("interrupted", 100_000, True), (record.outcome, record.cost_nano_usd, record.estimated))
         self.assertEqual(("1", "k", ["x"], WHEN), (record.call_id, record.key_id, record.tags, record.started_at))
         self.assertIsNone(record.status)
+
+    def test_held(self) -> None:
+        """
+        What was held for it is what it costs, also where there is no other way to tell; the record says how much it
+        was. Where nothing was held it is as if there were no budget.
+        """
+        for model in "a", "unheard-of":
+            record = interrupted(begun(model=model, held_nano_usd=777), PRICES)
+            self.assertEqual(
+                ("interrupted", 777, True, 777),
+                (record.outcome, record.cost_nano_usd, record.estimated, record.held_nano_usd),
+            )
+        record = interrupted(begun(model="unheard-of", held_nano_usd=0), PRICES)
+        self.assertEqual((None, 0), (record.cost_nano_usd, record.held_nano_usd))
+
+
+class ChargedTests(TestCase):
+    """
+    Nobody can tell what a call costs.
+    """
+
+    def test_hold(self) -> None:
+        """
+        Then it costs what was held for it, and that is said to be estimated; it is not what may be billed once only.
+        """
+        due = Settlement(usage=MILLION, price_list="p", unpriced=["x"], once="batch /v1/files/f/content")
+        expected = Settlement(usage=MILLION, price_list="p", unpriced=["x"], cost_nano_usd=777, estimated=True)
+        self.assertEqual(expected, charged(due, 777))
+
+    def test_told(self) -> None:
+        """
+        What can be told counts, more than was held or less.
+        """
+        for due in NOTHING, Settlement(cost_nano_usd=5), Settlement(cost_nano_usd=999, estimated=True):
+            for held in None, 0, 777:
+                self.assertIs(due, charged(due, held))
+
+    def test_nothing_held(self) -> None:
+        """
+        Where nothing was held the cost stays unknown, and is never 0.
+        """
+        for held in None, 0:
+            self.assertIsNone(charged(Settlement(price_list="p"), held).cost_nano_usd)
+
+
+def begun(**said: Any) -> Begun:
+    """
+    A chat of 400 bytes that has begun.
+    """
+    usual: dict[str, Any] = {
+        "call_id": "1",
+        "started_at": WHEN,
+        "node": "n",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "endpoint": "chat/completions",
+        "model": "a",
+        "key_alias": "ada",
+        "key_id": "k",
+        "request_bytes": 400,
+        "tags": ["x"],
+    }
+    return Begun(**usual | said)
 
 
 def _brief(due: Any) -> tuple[int | None, bool]:

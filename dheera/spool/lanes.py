@@ -31,10 +31,12 @@ class Cursors(Struct, frozen=True, kw_only=True):
 
     :param readers: where each of them is.
     :param open_since: no exchange that is open began before this place.
+    :param owners: whose lines are in it, as the store of the allowances knows them; the latest is the last.
     """
 
     readers: dict[str, int]
     open_since: int
+    owners: list[str] = []
 
 
 @define(eq=False)

@@ -11,7 +11,8 @@ from datetime import datetime
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 
-from dheera.bookkeeping import Entry, Lag, Reader, Spool
+from dheera.bookkeeping import Entry, Lag, Lives, Reader, Spool
+from dheera.call_ids import new_call_id
 from dheera.records import Alert, Begun, Record, to_line
 
 MOST_ENTRIES = 10_000
@@ -21,12 +22,35 @@ Of those that some reader has not read; then the oldest goes.
 
 
 @define(eq=False)
+class OneLife:
+    """
+    A process that has nothing from those before it.
+    """
+
+    owner: str = field(factory=new_call_id)
+
+    def orphans(self) -> Sequence[str]:
+        """
+        There are none.
+        """
+        return ()
+
+    def forgotten(self, owners: Sequence[str]) -> None:
+        """
+        Nothing is remembered.
+        """
+
+
+@define(eq=False)
 class MemorySpool:
     """
     Keeps the latest entries.
+
+    :ivar lives: of this process alone.
     """
 
     _most: int = MOST_ENTRIES
+    lives: Lives = field(factory=OneLife, init=False)
     _entries: deque[Entry] = field(factory=deque, init=False)
     _written: int = field(default=0, init=False)
     _readers: list[_MemoryReader] = field(factory=list, init=False)
@@ -116,5 +140,6 @@ def _time_of(value: Record | Alert) -> datetime:
     return value.started_at if isinstance(value, Record) else value.at
 
 
+_lives: type[Lives] = OneLife
 _spool: type[Spool] = MemorySpool
 _reader: type[Reader] = _MemoryReader

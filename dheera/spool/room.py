@@ -53,11 +53,14 @@ class Room:
         """
         if self._segments.size < self._most:
             return False
-        unread = min(
-            (reader.place for reader in self._readers.values() if reader.essential), default=self._segments.end
-        )
-        may_go = range(self._segments.count_before(unread))
+        may_go = range(self._segments.count_before(self.kept()))
         return self._segments.size - sum(self._segments[number].size for number in may_go) >= self._most
+
+    def kept(self) -> int:
+        """
+        Before this place there is nothing that an essential reader has not done with.
+        """
+        return min((reader.place for reader in self._readers.values() if reader.essential), default=self._segments.end)
 
     def make(self) -> bool:
         """

@@ -21,6 +21,7 @@ from dheera.settings import SpoolSettings
 from dheera.spool.adoption import Adoption
 from dheera.spool.alarms import Alarms
 from dheera.spool.journal import Journal
+from dheera.spool.lineage import Lineage
 from dheera.spool.pen import Pen
 from dheera.spool.reading import FileReader
 from dheera.spool.room import Room
@@ -77,6 +78,7 @@ class FileSpool:
     :param reactor: with time.
     :param interrupted: the end of an exchange that dheera did not live to see.
     :param alarm: takes what a person should know of the spool; ``None`` writes it down as an alert.
+    :ivar lives: this process, and those whose lines it has.
     """
 
     _reactor: Any
@@ -87,6 +89,7 @@ class FileSpool:
     _interrupted: Callable[[Begun], Record]
     _aside: Aside
     _alarm: Callable[[Alert], None] | None = None
+    lives: Lineage = field(init=False, factory=Lineage)
     _readers: dict[str, FileReader] = field(init=False, factory=dict)
     _alarms: Alarms = field(init=False)
     _segments: Segments = field(init=False)
@@ -207,6 +210,7 @@ class FileSpool:
         adoption = Adoption(
             self._directory, self._aside, self._inherit, self._interrupted, sync, self._room.has_room_for, readers
         )
+        self.lives.start(self._segments, self._journal, self._room, taking.owners)
         self._upkeep = Upkeep(
             reactor=self._reactor,
             aside=self._aside,
@@ -218,6 +222,7 @@ class FileSpool:
             readers=readers,
             alarms=self._alarms,
             adoption=adoption,
+            lineage=self.lives,
             fsync_seconds=self._settings.fsync_seconds,
         )
 

@@ -4,7 +4,7 @@ Coming into possession of a lane: its files, its cursors, and what its last owne
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from attrs import define, field
@@ -23,6 +23,8 @@ log = Logger()
 class Taking:
     """
     A lane that becomes ours.
+
+    :ivar owners: who has written there before.
     """
 
     _directory: Path
@@ -32,6 +34,7 @@ class Taking:
     segments: Segments = field(init=False)
     pen: Pen = field(init=False)
     replay: Replay = field(init=False)
+    owners: Sequence[str] = field(init=False, default=())
     _places: dict[str, int] | None = field(init=False, default=None)
 
     def take(self) -> None:
@@ -67,7 +70,7 @@ class Taking:
         for _ in self.replay.lines(self.segments.end):
             pass
         if cursors is not None:
-            self._places = cursors.readers
+            self._places, self.owners = cursors.readers, cursors.owners
         elif self.segments.end:
             log.warn("It is not known what of {folder} was read: all is read again", folder=str(self.lane.folder))
 

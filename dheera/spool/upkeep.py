@@ -4,7 +4,7 @@ What is done for an open spool again and again, and once more at its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from attrs import define, field
@@ -17,6 +17,7 @@ from dheera.spool.adoption import Adoption
 from dheera.spool.alarms import Alarms
 from dheera.spool.journal import Journal
 from dheera.spool.lanes import Cursors, Lane
+from dheera.spool.lineage import Lineage
 from dheera.spool.pen import Pen
 from dheera.spool.reading import FileReader
 from dheera.spool.room import Room
@@ -51,6 +52,7 @@ class Upkeep:
     _readers: Mapping[str, FileReader]
     _alarms: Alarms
     _adoption: Adoption
+    _lineage: Lineage
     _fsync_seconds: float
     _remembered: Cursors | None = field(init=False, default=None)
     _loops: list[LoopingCall] = field(init=False, factory=list)
@@ -94,8 +96,12 @@ class Upkeep:
         self.lane.leave()
 
     def _adopt(self) -> Deferred[None]:
-        self._adopting = Deferred.fromCoroutine(self._adoption.look())
+        self._adopting = Deferred.fromCoroutine(self._adoption.look(self._succeed))
         return self._adopting
+
+    async def _succeed(self, owners: Sequence[str]) -> None:
+        self._lineage.inherit(owners)
+        await self.remember()
 
     def sync(self) -> Deferred[None]:
         """
@@ -128,14 +134,20 @@ class Upkeep:
         await self._remember()
 
     async def _remember(self) -> None:
-        cursors = self.cursors()
-        if cursors == self._remembered:
-            return
         try:
-            await self._aside.run(partial(self.lane.remember, cursors))
+            await self.remember()
         except OSError as error:
             log.warn("It cannot be written down what has been read: {reason}", reason=error.strerror)
-        else:
+
+    async def remember(self) -> None:
+        """
+        Bring to the disk where all are now.
+
+        :raises OSError: it is not there.
+        """
+        cursors = self.cursors()
+        if cursors != self._remembered:
+            await self._aside.run(partial(self.lane.remember, cursors))
             self._remembered = cursors
 
     def cursors(self) -> Cursors:
@@ -143,7 +155,8 @@ class Upkeep:
         Where all are now.
         """
         places = {name: reader.place for name, reader in self._readers.items()}
-        return Cursors(readers=places, open_since=self._journal.open_since(self._segments.end))
+        open_since = self._journal.open_since(self._segments.end)
+        return Cursors(readers=places, open_since=open_since, owners=self._lineage.names())
 
 
 FULL = "Calls cannot be recorded: the disk space for them is used up, and the ledger is too far behind."

@@ -1,5 +1,5 @@
 """
-Where the directory and the ledger are kept, in one database; all adapters pass one suite.
+Where the directory, the ledger and the allowances are kept, in one database; all adapters pass one suite.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from attrs import frozen
 from dheera.bookkeeping import Books
 from dheera.boundaries import Store
 from dheera.config import state_directory
+from dheera.holding import AllowanceStore
 from dheera.settings import Config
+from dheera.stores.allowances import SqlAllowances
 from dheera.stores.database import Database
 from dheera.stores.ledger import SqlBooks
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_allowances import MemoryAllowances
 from dheera.stores.memory_ledger import MemoryBooks
 from dheera.stores.shelves import Shelves
 from dheera.stores.sql import SqlStore
@@ -30,11 +33,12 @@ FILE = "dheera.sqlite"
 @frozen(kw_only=True)
 class Stores:
     """
-    What one database keeps. It is the directory that is opened and closed, and the books with it.
+    What one database keeps. It is the directory that is opened and closed, and all else with it.
     """
 
     directory: Store
     books: Books
+    allowances: AllowanceStore
 
 
 def make_stores(reactor: Any, config: Config, environment: Mapping[str, str], observe: Observer = unobserved) -> Stores:
@@ -50,7 +54,7 @@ def make_stores(reactor: Any, config: Config, environment: Mapping[str, str], ob
         # psycopg2 is a big library: those who do not use it need not load it.
         from dheera.stores.postgres.database import PostgresDatabase  # noqa: PLC0415
 
-        return _both(
+        return _timed(
             reactor,
             observe,
             PostgresDatabase(
@@ -61,12 +65,12 @@ def make_stores(reactor: Any, config: Config, environment: Mapping[str, str], ob
             ),
         )
     if url:
-        return _both(
+        return _timed(
             reactor, observe, SqliteDatabase(reactor, sqlite_path(url), patience_seconds=config.store.patience_seconds)
         )
     if config.demo:
         return memory_stores()
-    return _both(
+    return _timed(
         reactor,
         observe,
         SqliteDatabase(
@@ -83,12 +87,23 @@ def memory_stores() -> Stores:
     Stores that keep all as long as the process lives.
     """
     shelves = Shelves()
-    return Stores(directory=MemoryStore(shelves), books=MemoryBooks(shelves))
+    allowances = MemoryAllowances(shelves)
+    return Stores(
+        directory=MemoryStore(shelves),
+        books=MemoryBooks(shelves, settle=allowances.settle),
+        allowances=allowances,
+    )
 
 
-def _both(reactor: Any, observe: Observer, plain: Database) -> Stores:
-    database = TimedDatabase(plain, reactor, observe)
-    return Stores(directory=SqlStore(database), books=SqlBooks(database))
+def stores_on(database: Database) -> Stores:
+    """
+    Stores in a database that speaks SQL.
+    """
+    return Stores(directory=SqlStore(database), books=SqlBooks(database), allowances=SqlAllowances(database))
+
+
+def _timed(reactor: Any, observe: Observer, database: Database) -> Stores:
+    return stores_on(TimedDatabase(database, reactor, observe))
 
 
 def place_of(config: Config, environment: Mapping[str, str]) -> str:

@@ -61,7 +61,23 @@ class Filling:
         return f"{statement} on conflict ({name}) do update set {sums}"
 
 
-AnyStep: TypeAlias = Step | Filling
+@frozen
+class Procedure:
+    """
+    Work that is more than a statement, and that each database does in its own way, in one go.
+
+    :param name: ``turn``, ``settle``, ...: what it is for is said where it is asked for (`stores.allowances`).
+    :param argument: a JSON text.
+    :param again: in its place, where it is done once more since nobody knows whether it was done; the same if empty.
+    :return: of a run: one row with one JSON text.
+    """
+
+    name: str
+    argument: str = field(repr=False)
+    again: str = field(repr=False, default="")
+
+
+AnyStep: TypeAlias = Step | Filling | Procedure
 """
 Of a transaction.
 """
@@ -97,7 +113,12 @@ class Database(Protocol):
         ...
 
     def run(
-        self, steps: Sequence[AnyStep], *, changes: Sequence[Change] | None = None, slow: bool = False
+        self,
+        steps: Sequence[AnyStep],
+        *,
+        changes: Sequence[Change] | None = None,
+        slow: bool = False,
+        lasting: bool = True,
     ) -> Deferred[list[Rows]]:
         """
         Do *steps* in one transaction.
@@ -105,6 +126,7 @@ class Database(Protocol):
         :param changes: what is published with it, in the same transaction, and told to the watcher of this process
             before the Deferred fires; empty if nobody need be told what is written; ``None`` if it only reads.
         :param slow: it reads, and may take long: others must not wait for it.
+        :param lasting: what it writes outlives a loss of power. Without, it is sooner done.
         :return: the rows that each step gave. Fails with `StoreAway`, `Outdated` or `Taken`, and then
             nothing was done.
         """

@@ -11,15 +11,15 @@ from datetime import datetime
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from dheera.bookkeeping import Books, LedgerLine, LinesQuery, Moved, Question, Sums
+from dheera.bookkeeping import Books, Kept, LedgerLine, LinesQuery, Question, Sums
 from dheera.errors import StoreAway, Taken
 from dheera.records import Record
 from dheera.stores.database import Database
 from dheera.stores.ledger_questions import counting_lines, finding_lines, pruning, summed, summing
 from dheera.stores.ledger_rows import billed_once, distinct, line_of
 from dheera.stores.ledger_sums import added_by
-from dheera.stores.ledger_texts import bounded
-from dheera.stores.ledger_writing import finding_kept, keeping, moved, spending
+from dheera.stores.ledger_writing import finding_kept, grown, keeping, moved, payments, settling, spending
+from dheera.texts import bounded
 
 TRIES = 5
 """
@@ -35,7 +35,7 @@ class SqlBooks:
 
     _database: Database
 
-    def keep(self, records: Sequence[Record]) -> Deferred[Sequence[Moved]]:
+    def keep(self, records: Sequence[Record]) -> Deferred[Kept]:
         """
         Write what is not yet there: all, or nothing.
 
@@ -43,26 +43,31 @@ class SqlBooks:
         """
         return Deferred.fromCoroutine(self._keep(records))
 
-    async def _keep(self, records: Sequence[Record]) -> Sequence[Moved]:
+    async def _keep(self, records: Sequence[Record]) -> Kept:
         given = distinct(records)
         new = billed_once(given, ())
         for _ in range(TRIES):
             if not new:
-                return []
+                return Kept()
             try:
                 return await self._write(new)
             except Taken:
                 new = await self._without_kept(given)
         raise StoreAway
 
-    async def _write(self, new: Sequence[Record]) -> Sequence[Moved]:
+    async def _write(self, new: Sequence[Record]) -> Kept:
         added = added_by(new)
         steps = keeping(new, added)
         spenders = spending(added.spends)
+        paid = payments(new)
+        last = [settling(paid)] if paid else []
         # Not told to the other processes: they would look up anew every key that is used.
-        rows = await self._database.run([*steps, *(step for _, step in spenders)], changes=())
-        told = zip(spenders, rows[len(steps) :], strict=True)
-        return [each for (kind, _), some in told for each in moved(kind, some, added.spends)]
+        rows = await self._database.run([*steps, *(step for _, step in spenders), *last], changes=())
+        told = zip(spenders, rows[len(steps) :], strict=False)
+        return Kept(
+            moved=[each for (kind, _), some in told for each in moved(kind, some, added.spends)],
+            grown=grown(rows[-1]) if paid else (),
+        )
 
     async def _without_kept(self, given: Sequence[Record]) -> list[Record]:
         calls, once = finding_kept(given)

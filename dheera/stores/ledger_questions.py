@@ -13,7 +13,8 @@ from dheera.money import Usd
 from dheera.stores.database import Step
 from dheera.stores.ledger_rows import COLUMN_OF, microseconds
 from dheera.stores.ledger_sums import COUNTERS, DAILY, columns_for, shown, wanted
-from dheera.stores.ledger_texts import bounded, needle
+from dheera.stores.ledger_texts import needle
+from dheera.texts import bounded
 
 FILTERS = frozenset(
     {

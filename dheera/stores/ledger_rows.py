@@ -15,7 +15,8 @@ from msgspec import structs
 from dheera.bookkeeping import LedgerLine
 from dheera.money import LARGEST, NANO, Usd
 from dheera.records import Record
-from dheera.stores.ledger_texts import are_bounded, bounded, bounded_tags
+from dheera.stores.ledger_texts import bounded_tags
+from dheera.texts import are_bounded, bounded
 from dheera.usage import Usage
 
 BILLED_BEFORE = "billed-before"

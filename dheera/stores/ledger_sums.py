@@ -13,7 +13,8 @@ from attrs import frozen
 
 from dheera.bookkeeping import Dimension, Question
 from dheera.records import Record
-from dheera.stores.ledger_texts import bounded, bounded_tag, bounded_tags, can_be_kept
+from dheera.stores.ledger_texts import bounded_tag, bounded_tags
+from dheera.texts import bounded, can_be_kept
 from dheera.usage import Usage
 
 MOST_DIMENSIONS = 3

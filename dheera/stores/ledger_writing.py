@@ -1,5 +1,5 @@
 """
-The statements that keep records: lines, daily sums, and what has been spent.
+The statements that keep records: lines, daily sums, what has been spent, and what becomes of holds.
 
 Statements come in the same order everywhere, and rows within them too, so that two nodes on one PostgreSQL do not wait
 for each other in a circle.
@@ -7,22 +7,21 @@ for each other in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from dheera.bookkeeping import Moved
-from dheera.entities import decoded
+from dheera.holding import Grown, Paid, member_subject, subject_of
 from dheera.money import Usd
 from dheera.records import Record
-from dheera.stores.database import Filling, Rows, Step
-from dheera.stores.ledger_rows import COLUMN_OF, once_of, row_of
+from dheera.stores.database import Filling, Procedure, Rows, Step
+from dheera.stores.ledger_rows import COLUMN_OF, microseconds, once_of, row_of
 from dheera.stores.ledger_sums import COUNTERS, DAILY, DAILY_TAGS, SPENDERS, Added, Spends
-from dheera.stores.ledger_texts import bounded
 from dheera.stores.tables import CUSTOMERS, KEYS, TEAMS, USERS
+from dheera.texts import bounded
 
 AT_ONCE = 64
 """
@@ -31,10 +30,6 @@ Names in one statement. Where there are more of them, SQLite takes too long to f
 
 _TABLE_OF = {"key": KEYS.name, "user": USERS.name, "team": TEAMS.name, "customer": CUSTOMERS.name}
 _LEDGER = tuple(COLUMN_OF.values())
-
-
-class _Budgeted(Struct, frozen=True):
-    max_budget: Usd | None = None
 
 
 def keeping(records: Sequence[Record], added: Added) -> list[Filling]:
@@ -77,9 +72,41 @@ def moved(kind: str, rows: Rows, amounts: Mapping[tuple[str, str], int]) -> Iter
     """
     What the rows of a step of `spending` say.
     """
-    for id_, spend, alias, document in rows:
-        before = Usd(spend - amounts[kind, id_])
-        yield Moved(kind, id_, alias or id_, before, Usd(spend), _decoder.decode(document).max_budget)
+    for id_, spend, alias in rows:
+        yield Moved(kind, id_, alias or id_, Usd(spend - amounts[kind, id_]), Usd(spend))
+
+
+def payments(records: Iterable[Record]) -> list[Paid]:
+    """
+    What *records* say to the allowances. Those that held nothing of a budget and cost nothing say nothing.
+    """
+    return [
+        Paid(
+            call_id=bounded(each.call_id),
+            usd=each.cost_nano_usd or 0,
+            subjects=_subjects(each.key_id, each.user_id, each.team_id, each.end_user),
+            models=_models(each.model, each.answered_model),
+            started_us=microseconds(each.started_at),
+        )
+        for each in records
+        if each.cost_nano_usd or each.held_nano_usd is not None
+    ]
+
+
+def settling(paid: Sequence[Paid]) -> Procedure:
+    """
+    The step that turns what was held for calls into what is used. It comes last, since those who claim lock what it
+    does, and nothing of what is written before.
+    """
+    return Procedure("settle", msgspec.json.encode(paid).decode())
+
+
+def grown(rows: Rows) -> list[Grown]:
+    """
+    What the row of `settling` says.
+    """
+    [[text]] = rows
+    return _decoder.decode(text)
 
 
 def finding_kept(records: Sequence[Record]) -> tuple[list[Step], list[Step]]:
@@ -119,7 +146,7 @@ def _spending_sql(table: str, count: int) -> str:
     ids = ", ".join(f":id{number}" for number in range(count))
     return (
         f"update {table} set spend = spend + case id {cases} end where id in ({ids}) "  # noqa: S608 - our own names
-        "returning id, spend, alias, cast(document as text)"
+        "returning id, spend, alias"
     )
 
 
@@ -129,4 +156,25 @@ def _finding_sql(table: str, column: str) -> str:
     return f"select {column} from {table} where {column} in ({names})"  # noqa: S608 - our own names
 
 
-_decoder = msgspec.json.Decoder(_Budgeted, dec_hook=decoded)
+@lru_cache(maxsize=1024)
+def _subjects(key_id: str | None, user_id: str | None, team_id: str | None, end_user: str | None) -> list[str]:
+    subjects = []
+    if key_id:
+        subjects.append(subject_of("key", key_id))
+    if team_id:
+        subjects.append(subject_of("team", team_id))
+        if user_id:
+            subjects.append(member_subject(team_id, user_id))
+    elif user_id:
+        subjects.append(subject_of("user", user_id))
+    if end_user:
+        subjects.append(subject_of("customer", end_user))
+    return [*subjects, "proxy"]
+
+
+@lru_cache(maxsize=1024)
+def _models(*names: str | None) -> list[str]:
+    return list(dict.fromkeys(bounded(name) for name in names if name))
+
+
+_decoder = msgspec.json.Decoder(list[Grown])

@@ -12,12 +12,13 @@ from attrs import Factory, define, field
 from twisted.internet.defer import Deferred, fail, succeed
 
 from dheera.boundaries import Change, Grant, Query, Store, Write
-from dheera.entities import AnyEntity, AuditLine, Key, Team, User
+from dheera.entities import AnyEntity, AuditLine, Budget, Key, Team, User
 from dheera.errors import StoreAway
 from dheera.keys import Digest
 from dheera.stores.shelves import Shelves
 from dheera.stores.sql import change_of, granted
 from dheera.stores.tables import AUDIT, TABLES, AnyStruct, Table
+from dheera.stores.watchers import Watchers
 
 Result = TypeVar("Result")
 
@@ -31,8 +32,7 @@ class MemoryStore:
     """
 
     _shelves: Shelves = Factory(Shelves)
-    _changed: Callable[[Change], None] = field(init=False, default=lambda _: None)
-    _lost: Callable[[], None] = field(init=False, default=lambda: None)
+    _watchers: Watchers = field(init=False, factory=Watchers)
     _away: bool = field(init=False, default=False)
 
     def open(self) -> Deferred[None]:
@@ -59,21 +59,21 @@ class MemoryStore:
         """
         Be told of changes.
         """
-        self._changed, self._lost = changed, lost
+        self._watchers.add(changed, lost)
 
     def fail(self) -> None:
         """
         Act as if there were a database and it were away. For tests and demonstrations.
         """
         self._away = True
-        self._lost()
+        self._watchers.lose()
 
     def recover(self) -> None:
         """
         Be back after `fail`.
         """
         self._away = False
-        self._changed(Change("", ""))
+        self._watchers.tell(Change("", ""))
 
     def look_up(self, digest: Digest, at: datetime) -> Deferred[Grant | None]:
         """
@@ -119,7 +119,8 @@ class MemoryStore:
             return None
         entities = self._shelves.entities
         key: Key = entities[Key][id_]
-        return granted(key, _named(entities[Team], key.team_id), _named(entities[User], key.user_id), until)
+        team, user = _named(entities[Team], key.team_id), _named(entities[User], key.user_id)
+        return granted(key, team, user, _named(entities[Budget], key.budget_id), until)
 
     def _apply(self, writes: Sequence[Write], lines: Sequence[AuditLine]) -> None:
         try:
@@ -137,7 +138,7 @@ class MemoryStore:
     def _hear(self, changes: Sequence[Change]) -> None:
         if not self._away:
             for change in changes:
-                self._changed(change)
+                self._watchers.tell(change)
 
 
 def _found(table: Table[AnyStruct], kept: Iterable[Any], query: Query) -> tuple[list[AnyStruct], int]:

@@ -12,24 +12,33 @@ from attrs import Factory, define, field
 from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 
-from dheera.bookkeeping import Books, LedgerLine, LinesQuery, Moved, Question, Sums
+from dheera.bookkeeping import Books, Kept, LedgerLine, LinesQuery, Moved, Question, Sums
 from dheera.entities import KINDS
 from dheera.errors import StoreAway
+from dheera.holding import Grown, Paid
 from dheera.money import Usd
 from dheera.records import Record
 from dheera.stores.ledger_questions import require_filters, summed
 from dheera.stores.ledger_rows import billed_once, distinct, line_of, once_of, row_of
 from dheera.stores.ledger_sums import COUNTERS, DAILY, Totals, add, added_by, columns_for, wanted
-from dheera.stores.ledger_texts import bounded, bounded_tag
+from dheera.stores.ledger_texts import bounded_tag
+from dheera.stores.ledger_writing import payments
 from dheera.stores.shelves import Shelves
+from dheera.texts import bounded
 
 MOST = 10_000
 """
 Lines, and rows of sums, that are kept; the oldest go.
 """
 
-Kept = TypeVar("Kept")
 Result = TypeVar("Result")
+
+
+def unheld(_paid: Sequence[Paid]) -> Sequence[Grown]:
+    """
+    Nobody holds anything.
+    """
+    return ()
 
 
 @define(eq=False)
@@ -38,13 +47,15 @@ class MemoryBooks:
     Keeps the latest calls as long as the process lives.
 
     :param shelves: of the directory whose spends are counted.
+    :param settle: told what was paid for calls, by which their holds end.
     """
 
     _shelves: Shelves = Factory(Shelves)
+    _settle: Callable[[Sequence[Paid]], Sequence[Grown]] = field(default=unheld, kw_only=True)
     _most: int = field(default=MOST, kw_only=True)
     _lines: dict[str, LedgerLine] = field(init=False, factory=dict)
     _billed: dict[str, None] = field(init=False, factory=dict)
-    _daily: Totals = field(init=False, factory=dict)
+    _daily: Totals = field(init=False, default=Factory(lambda self: self._shelves.daily, takes_self=True))
     _daily_tags: Totals = field(init=False, factory=dict)
     _away: bool = field(init=False, default=False)
 
@@ -60,7 +71,7 @@ class MemoryBooks:
         """
         self._away = False
 
-    def keep(self, records: Sequence[Record]) -> Deferred[Sequence[Moved]]:
+    def keep(self, records: Sequence[Record]) -> Deferred[Kept]:
         """
         Keep what is not yet there.
         """
@@ -98,9 +109,11 @@ class MemoryBooks:
         except Exception:  # noqa: BLE001 - it is told, whatever it is
             return fail()
 
-    def _keep(self, records: Sequence[Record]) -> Sequence[Moved]:
+    def _keep(self, records: Sequence[Record]) -> Kept:
         given = [each for each in distinct(records) if bounded(each.call_id) not in self._lines]
         new = billed_once(given, self._billed)
+        if not new:
+            return Kept()
         lines = [line_of(row_of(each)) for each in new]
         added = added_by(new)
         self._lines |= {line.call_id: line for line in lines}
@@ -110,7 +123,8 @@ class MemoryBooks:
                 add(kept, name, counts)
         for bounded_ in self._lines, self._billed, self._daily, self._daily_tags:
             self._shorten(bounded_)
-        return [moved for (kind, id_), amount in added.spends.items() for moved in self._spend(kind, id_, amount)]
+        moved = [each for (kind, id_), amount in added.spends.items() for each in self._spend(kind, id_, amount)]
+        return Kept(moved=moved, grown=self._settle(paid) if (paid := payments(new)) else ())
 
     def _spend(self, kind: str, id_: str, amount: int) -> list[Moved]:
         shelf = self._shelves.entities[KINDS[kind]]
@@ -119,7 +133,7 @@ class MemoryBooks:
             return []
         after = Usd(entity.spend.nano + amount)
         shelf[id_] = structs.replace(entity, spend=after)
-        return [Moved(kind, id_, entity.alias or id_, entity.spend, after, entity.max_budget)]
+        return [Moved(kind, id_, entity.alias or id_, entity.spend, after)]
 
     def _shorten(self, kept: dict[Any, Any]) -> None:
         while len(kept) > self._most:

@@ -14,6 +14,8 @@ from msgspec import structs
 from dheera.boundaries import Add, Change, Put, Remove, Retire, Rotate, Spent, Write
 from dheera.entities import KINDS, AuditLine, Entity, Key
 from dheera.errors import Outdated, Taken
+from dheera.holding import subject_of
+from dheera.stores.ledger_sums import Totals
 from dheera.stores.sql import RETIRED_BY
 from dheera.stores.tables import AUDIT, TABLES, AnyStruct, Table
 
@@ -28,15 +30,21 @@ class Shelves:
 
     :ivar digests: to the id of the key, and until when it opens it.
     :ivar aliases: of keys that live, to their ids.
+    :ivar daily: what the books have summed up of each day.
     :ivar listeners: what is told of changes.
+    :ivar resets: told whose spend was set anew, as in `holding.Allowance`, and to how many nano-dollars; ``None``: they
+        are no more.
     """
 
     entities: dict[type[Entity], dict[str, Any]] = field(factory=lambda: {sort: {} for sort in TABLES})
     digests: dict[str, tuple[str, datetime | None]] = field(factory=dict)
     aliases: dict[str, str] = field(factory=dict)
     audit: dict[str, AuditLine] = field(factory=dict)
+    daily: Totals = field(factory=dict)
     listeners: list[Callable[[Sequence[Change]], None]] = field(factory=list)
+    resets: list[Callable[[str, int | None], object]] = field(factory=list)
     _undo: list[Callable[[], object]] = field(factory=list)
+    _spent: list[tuple[str, int | None]] = field(factory=list)
 
     def put(self, shelf: MutableMapping[Name, Value], name: Name, value: Value) -> None:
         """
@@ -62,11 +70,16 @@ class Shelves:
         What was done stays.
         """
         self._undo.clear()
+        spent, self._spent = self._spent, []
+        for subject, nano in spent:
+            for reset in self.resets:
+                reset(subject, nano)
 
     def roll_back(self) -> None:
         """
         Be as after the last `commit`.
         """
+        self._spent.clear()
         for step in reversed(self._undo):
             step()
         self._undo.clear()
@@ -85,6 +98,7 @@ class Shelves:
             case Spent(kind, id_, spend):
                 shelf = self.entities[KINDS[kind]]
                 self.put(shelf, id_, structs.replace(_there(shelf, id_), spend=spend))
+                self._spent.append((subject_of(kind, id_), spend.nano))
             case Remove(kind, id_):
                 if kind == "key":
                     msg = "keys are not removed but retired"
@@ -92,6 +106,7 @@ class Shelves:
                 shelf = self.entities[KINDS[kind]]
                 _there(shelf, id_)
                 self.drop(shelf, id_)
+                self._spent.append((subject_of(kind, id_), None))
             case Retire():
                 self._retire(write)
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
+import msgspec
 from attrs import define
 from msgspec import structs
 from twisted.internet.defer import Deferred
 
 from dheera.boundaries import Add, Change, Grant, Put, Query, Remove, Retire, Rotate, Spent, Store, Write
-from dheera.entities import AnyEntity, AuditLine, Key, Team, User, kind_of
+from dheera.entities import AnyEntity, AuditLine, Budget, Key, Team, User, kind_of
+from dheera.holding import subject_of
 from dheera.keys import Digest
-from dheera.stores.database import Database, Step
-from dheera.stores.tables import AUDIT, KEYS, TABLES, TEAMS, USERS, AnyStruct, Table, table_of, utc
+from dheera.stores.database import AnyStep, Database, Procedure, Step
+from dheera.stores.tables import AUDIT, BUDGETS, KEYS, TABLES, TEAMS, USERS, AnyStruct, Table, table_of, utc
 
 RETIRED_BY = frozenset({"id", "user_id", "team_id"})
 
@@ -68,11 +70,12 @@ class SqlStore:
         if not rows:
             return None
         [row] = rows
-        key, team, user, (until,) = (row[start:stop] for start, stop in _LOOK_UP_PARTS)
+        key, team, user, budget, (until,) = (row[start:stop] for start, stop in _LOOK_UP_PARTS)
         return granted(
             KEYS.load(key),
             _load_joined(TEAMS, team),
             _load_joined(USERS, user),
+            _load_joined(BUDGETS, budget),
             None if until is None else utc(until),
         )
 
@@ -111,6 +114,9 @@ class SqlStore:
     async def _apply(self, writes: Sequence[Write], lines: Sequence[AuditLine]) -> None:
         steps = [step for write in writes for step in writing(write)]
         steps += [Step(_insertion(AUDIT), AUDIT.dump(line)) for line in lines]
+        # What is done to allowances comes last, as in the ledger's transactions, so that none waits for one that waits
+        # for it.
+        steps.sort(key=lambda step: isinstance(step, Procedure))
         if steps:
             await self._database.run(steps, changes=[change_of(write) for write in writes])
 
@@ -130,7 +136,7 @@ def change_of(write: Write) -> Change:
             return Change("key", write.value) if write.field == "id" else Change("", "")
 
 
-def writing(write: Write) -> list[Step]:
+def writing(write: Write) -> list[AnyStep]:
     """
     The steps that do *write*.
     """
@@ -146,32 +152,35 @@ def writing(write: Write) -> list[Step]:
             return [Step(_ROTATION, KEYS.dump(key), touching=1), ending, _new_digest(key)]
         case Spent(kind, id_, spend):
             sql = f"update {table_of(kind).name} set spend = :spend where id = :id"  # noqa: S608 - our own name
-            return [Step(sql, {"id": id_, "spend": spend.nano}, touching=1)]
+            said = _encoder.encode([subject_of(kind, id_), spend.nano]).decode()
+            return [Step(sql, {"id": id_, "spend": spend.nano}, touching=1), Procedure("reset", said)]
         case Remove(kind, id_):
             if kind == "key":
                 msg = "keys are not removed but retired"
                 raise ValueError(msg)
             sql = f"delete from {table_of(kind).name} where id = :id"  # noqa: S608 - our own name
-            return [Step(sql, {"id": id_}, touching=1)]
+            row = Step(sql, {"id": id_}, touching=1)
+            said = _encoder.encode(subject_of(kind, id_)).decode()
+            return [row] if kind == "budget" else [row, Procedure("remove", said)]
         case Retire():
-            return _retiring(write)
+            return [*_retiring(write)]
 
 
-def granted(key: Key, team: Team | None, user: User | None, until: datetime | None) -> Grant:
+def granted(key: Key, team: Team | None, user: User | None, budget: Budget | None, until: datetime | None) -> Grant:
     """
-    What is told of a key that is offered. Grants are kept by the thousand, so that of the team and the user all is left
-    out that may be long and decides nothing.
+    What is told of a key that is offered: of the members of its team, the one whose key it is alone.
     """
+    member = None
     if team is not None:
-        team = structs.replace(team, members=[], metadata={}, rest={})
-    if user is not None:
-        user = structs.replace(user, metadata={}, rest={})
-    return Grant(key, team, user, until)
+        if key.user_id is not None:
+            member = next((each for each in team.members if each.get("user_id") == key.user_id), None)
+        team = structs.replace(team, members=[])
+    return Grant(key, team, user, until, budget, member)
 
 
 def looking_up(digest: Digest, at: datetime) -> Step:
     """
-    The step that finds a key, with its team and its user.
+    The step that finds a key, with its team, its user and its shared budget.
     """
     return Step(_LOOK_UP, {"digest": digest, "at": at})
 
@@ -267,12 +276,15 @@ _ROTATION = _update(KEYS, but=_NOT_PUT - {"digest"})
 _END_DIGESTS = "delete from digests where key_id = :key_id"
 _END_DIGEST = "update digests set until = :until where key_id = :key_id and until is null"
 _LOOK_UP = (
-    f"select {_names(KEYS, 'keys.')}, {_names(TEAMS, 'teams.')}, {_names(USERS, 'users.')}, digests.until "  # noqa: S608 - our own names
+    f"select {_names(KEYS, 'keys.')}, {_names(TEAMS, 'teams.')}, {_names(USERS, 'users.')}, "  # noqa: S608 - our own names
+    f"{_names(BUDGETS, 'budgets.')}, digests.until "
     "from digests join keys on keys.id = digests.key_id "
     "left join teams on teams.id = keys.team_id left join users on users.id = keys.user_id "
+    "left join budgets on budgets.id = keys.budget_id "
     "where digests.digest = :digest and (digests.until is null or digests.until > :at) and keys.deleted_at is null"
 )
-_BOUNDS = (0, len(KEYS.columns) + 1, len(KEYS.columns) + len(TEAMS.columns) + 2, -1, None)
-_LOOK_UP_PARTS = tuple(pairwise(_BOUNDS))
+_WIDTHS = [len(table.columns) + 1 for table in (KEYS, TEAMS, USERS, BUDGETS)]
+_LOOK_UP_PARTS = tuple(pairwise([*accumulate(_WIDTHS, initial=0), None]))
+_encoder = msgspec.json.Encoder()
 
 _: type[Store] = SqlStore

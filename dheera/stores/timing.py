@@ -16,7 +16,8 @@ from dheera.stores.database import AnyStep, Database, Rows
 
 Observer: TypeAlias = Callable[[str, float], None]
 """
-Told what was done (``look-up``, ``search``, ``write``), and how many seconds that took; waiting, and failing, included.
+Told what was done, and how many seconds that took; waiting, and failing, included: ``look-up``, ``search``, ``write``;
+and ``turn``, which need not outlive a loss of power.
 """
 
 
@@ -61,19 +62,25 @@ class TimedDatabase:
         self._database.watch(changed, lost)
 
     def run(
-        self, steps: Sequence[AnyStep], *, changes: Sequence[Change] | None = None, slow: bool = False
+        self,
+        steps: Sequence[AnyStep],
+        *,
+        changes: Sequence[Change] | None = None,
+        slow: bool = False,
+        lasting: bool = True,
     ) -> Deferred[list[Rows]]:
         """
         As `Database.run`.
         """
-        work = "write" if changes is not None else "search" if slow else "look-up"
+        reading, writing = "search" if slow else "look-up", "write" if lasting else "turn"
+        work = reading if changes is None else writing
         began = self._reactor.seconds()
 
         def tell(result: Any) -> Any:
             self._observe(work, self._reactor.seconds() - began)
             return result
 
-        return self._database.run(steps, changes=changes, slow=slow).addBoth(tell)
+        return self._database.run(steps, changes=changes, slow=slow, lasting=lasting).addBoth(tell)
 
 
 _: type[Database] = TimedDatabase

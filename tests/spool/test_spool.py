@@ -47,9 +47,8 @@ class Threads(TestCase):
             spool.end(record(str(number)))
             await woken
             found += drain(ledger)
-        await deferLater(reactor, 0.05)
-        self.assertFalse(spool._pen.is_dirty)
-        self.assertEqual(1, len(list(self.directory.glob("0/*.jsonl"))))
+        while spool._pen.is_dirty or len(list(self.directory.glob("0/*.jsonl"))) > 1:  # or trial gives up
+            await deferLater(reactor, 0.01)
         spool.begin(begun("open"))
         await spool.close()
         again = make(interrupted=interrupted)

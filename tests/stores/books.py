@@ -18,14 +18,15 @@ from msgspec import structs
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 
-from dheera.bookkeeping import Books, Dimension, LedgerLine, LinesQuery, Moved, Question, Sums
-from dheera.boundaries import Add, Retire, Store
+from dheera.bookkeeping import Books, Dimension, Kept, LedgerLine, LinesQuery, Moved, Question, Sums
+from dheera.boundaries import Add, Retire, Spent, Store, Write
 from dheera.entities import Customer, Key, Team, User
-from dheera.errors import StoreAway
+from dheera.errors import Outdated, StoreAway
+from dheera.holding import Allowance, Claim, Grown, Release, Share, Turn, Verdict
 from dheera.money import Usd
 from dheera.records import Record
 from dheera.stores import Stores
-from dheera.stores.ledger_rows import BILLED_BEFORE
+from dheera.stores.ledger_rows import BILLED_BEFORE, microseconds
 from dheera.usage import Usage
 from tests.stores.contract import Contract, a_key, a_team, a_user, hour
 from tests.stores.strategies import drawn
@@ -256,9 +257,9 @@ class Keeping(OnBooks):
         await stores.directory.apply([Add(a_key())], [])
         first, second = a_record(key_id="k"), a_record(key_id="k")
         await stores.books.keep([first])
-        moved = await stores.books.keep([first, second, first])
-        self.assertEqual([], await stores.books.keep([second, first]))
-        self.assertEqual([Moved("key", "k", "k", Usd(5), Usd(10), None)], moved)
+        kept = await stores.books.keep([first, second, first])
+        self.assertEqual(Kept(), await stores.books.keep([second, first]))
+        self.assertEqual([Moved("key", "k", "k", Usd(5), Usd(10))], kept.moved)
         self.assertEqual(2, await stores.books.count(LinesQuery()))
         self.assertEqual([sums(requests=2)], await self.by(stores.books))
         self.assertEqual(Usd(10), await self.spend(stores.directory, Key, "k"))
@@ -278,22 +279,22 @@ class Keeping(OnBooks):
 
     async def test_spends(self) -> None:
         """
-        What a call costs is added to the spend of its key, user, team and customer, where there are such; who has
-        which budget, and how far it went, is told.
+        What a call costs is added to the spend of its key, user, team and customer, where there are such; who they
+        are, and how far it went, is told.
         """
         stores = await self.open_stores()
         await stores.directory.apply(
             [
-                Add(a_key("k", alias="ada", max_budget=Usd.of("0.5"))),
+                Add(a_key("k", alias="ada")),
                 Add(a_key("old", user_id="u")),
-                Add(a_user(max_budget=Usd(7), alias="Ada")),
+                Add(a_user(alias="Ada")),
                 Add(a_team(alias="search", spend=Usd(3))),
                 Add(a_customer()),
             ],
             [],
         )
         await stores.directory.apply([Retire(field="id", value="old", at=hour(1), by="me")], [])
-        moved = await stores.books.keep(
+        kept = await stores.books.keep(
             [
                 a_record(key_id="k", user_id="u", team_id="t", end_user="e"),
                 a_record(key_id="old", user_id="unknown", end_user="unknown"),
@@ -303,14 +304,14 @@ class Keeping(OnBooks):
             ]
         )
         expected = {
-            Moved("key", "k", "ada", Usd(), Usd(5), Usd.of("0.5")),
-            Moved("key", "old", "old", Usd(), Usd(5), None),
-            Moved("user", "u", "Ada", Usd(), Usd(5), Usd(7)),
-            Moved("team", "t", "search", Usd(3), Usd(10**12 + 8), None),
-            Moved("customer", "e", "e", Usd(), Usd(5), None),
+            Moved("key", "k", "ada", Usd(), Usd(5)),
+            Moved("key", "old", "old", Usd(), Usd(5)),
+            Moved("user", "u", "Ada", Usd(), Usd(5)),
+            Moved("team", "t", "search", Usd(3), Usd(10**12 + 8)),
+            Moved("customer", "e", "e", Usd(), Usd(5)),
         }
-        self.assertEqual(expected, set(moved))
-        self.assertEqual(len(expected), len(moved))
+        self.assertEqual(expected, set(kept.moved))
+        self.assertEqual(len(expected), len(kept.moved))
         for sort, id_, spend in ((Key, "old", 5), (User, "u", 5), (Team, "t", 10**12 + 8), (Customer, "e", 5)):
             self.assertEqual(Usd(spend), await self.spend(stores.directory, sort, id_), id_)
 
@@ -594,7 +595,7 @@ class Totals(OnBooks):
         self.assertEqual(list("dc"), [each.of[0] for each in await self.by(books, "key", limit=2, offset=1)])
         self.assertEqual(list("abdc"), [each.of[0] for each in await self.by(books, "key", "day")])
 
-    async def test_tags(self) -> None:
+    async def test_sums_by_tag(self) -> None:
         """
         A call with two tags counts under both, and one without under none.
         """
@@ -638,7 +639,7 @@ class Agreement(OnBooks):
                 records = [structs.replace(each, call_id=f"{number}-{each.call_id}") for each in batch]
                 for each in records:
                     seen.setdefault(each.call_id, as_billed(each, seen.values()))
-                for moved in await stores.books.keep(records):
+                for moved in (await stores.books.keep(records)).moved:
                     self.assertEqual(spends[moved.kind, moved.id], moved.before.nano)
                     spends[moved.kind, moved.id] = moved.after.nano
             await self.check(stores, seen, spends)
@@ -665,6 +666,211 @@ class Agreement(OnBooks):
             self.assertEqual(total, spends[kind, id_])
 
 
+KEY = Allowance(subject="key/k", kind="usd")
+CAP = 100
+
+
+def a_share(allowance: Allowance = KEY, **fields: Any) -> Share:
+    """
+    What a call may take of a budget of 100 nano-dollars: 30, unless *fields* say otherwise.
+    """
+    return Share(**{"allowance": allowance, "cap": CAP, "amount": 30, **fields})
+
+
+def of(subject: str, **fields: Any) -> Allowance:
+    """
+    A budget.
+    """
+    return Allowance(**{"subject": subject, "kind": "usd", **fields})
+
+
+class Settling(OnBooks):
+    """
+    What records do to budgets.
+    """
+
+    async def opened(self, *writes: Write) -> Stores:
+        """
+        Stores with a key, and *writes*.
+        """
+        stores = await self.open_stores()
+        await stores.directory.apply([Add(a_key()), *writes], [])
+        return stores
+
+    async def claim(self, stores: Stores, call_id: str, *shares: Share, **turn: Any) -> Verdict:
+        """
+        What becomes of a claim.
+        """
+        claims = [Claim(call_id=call_id, shares=list(shares or [a_share()]))]
+        turned = await stores.allowances.turn(Turn(owner="me", claims=claims, **turn))
+        [verdict] = turned.verdicts
+        return verdict
+
+    async def release(self, stores: Stores, call_id: str, usd: int = 0) -> None:
+        """
+        The call is over, and cost so much.
+        """
+        await stores.allowances.turn(Turn(owner="me", releases=[Release(call_id=call_id, usd=usd)]))
+
+    async def stand(self, stores: Stores, *allowances: Allowance) -> list[tuple[int, int]]:
+        """
+        What is used and held of each.
+        """
+        allowances = allowances or (KEY,)
+        looked = await stores.allowances.look([each.subject for each in allowances])
+        found = {each.allowance: (each.used, each.held) for each in looked}
+        return [found[each] for each in allowances]
+
+    async def test_hold(self) -> None:
+        """
+        What a call holds becomes what it cost when its record is kept, and how much more is used is told; whether it
+        was released before or not, and once, however often it is kept.
+        """
+        stores = await self.opened()
+        before = 0
+        for call_id, is_released in ("a", True), ("b", False):
+            await self.claim(stores, call_id)
+            self.assertEqual([(before, 30)], await self.stand(stores))
+            if is_released:
+                await self.release(stores, call_id, 5)
+                self.assertEqual([(before, 5)], await self.stand(stores))
+            record = a_record(call_id, key_id="k", held_nano_usd=30)
+            kept = await stores.books.keep([record, record])
+            self.assertEqual([Grown(allowance=KEY, before=before, after=before + 5, cap=CAP)], list(kept.grown))
+            before += 5
+            self.assertEqual(Kept(), await stores.books.keep([record]))
+            await self.release(stores, call_id, 5)
+            self.assertEqual([(before, 0)], await self.stand(stores))
+
+    async def test_cost_nothing(self) -> None:
+        """
+        What was held for a call that costs nothing, or has no price, returns.
+        """
+        stores = await self.opened()
+        for call_id, cost in ("a", 0), ("b", None):
+            await self.claim(stores, call_id)
+            await stores.books.keep([a_record(call_id, key_id="k", held_nano_usd=30, cost_nano_usd=cost)])
+            self.assertEqual([(0, 0)], await self.stand(stores))
+
+    async def test_cost_more(self) -> None:
+        """
+        A call that cost more than was held counts in full.
+        """
+        stores = await self.opened()
+        await self.claim(stores, "a")
+        await stores.books.keep([a_record("a", key_id="k", held_nano_usd=30, cost_nano_usd=250)])
+        self.assertEqual([(250, 0)], await self.stand(stores))
+
+    async def test_billed_before(self) -> None:
+        """
+        What is billed once only is used once.
+        """
+        stores = await self.opened()
+        for call_id in "ab":
+            await self.claim(stores, call_id)
+            await stores.books.keep([a_record(call_id, key_id="k", held_nano_usd=30, once="f")])
+        self.assertEqual([(5, 0)], await self.stand(stores))
+
+    async def test_without_hold(self) -> None:
+        """
+        A call that held nothing counts against the budgets of all whom it concerns, in the windows in which it began;
+        a user's only if there is no team, a model's if it is the one, and none twice.
+        """
+        stores = await self.opened(Add(a_team()), Add(a_user()))
+        all_ = [
+            KEY, of("user/u"), of("team/t"), of("member/t/u"), of("customer/e"), of("proxy"), of("key/l"),
+            of("key/k", model="m"), of("key/k", model="answered"), of("key/k", model="other"),
+        ]  # fmt: skip
+        windowed = of("key/k", span="5h")
+        start = datetime(2025, 1, 1, tzinfo=UTC)
+        window = a_share(windowed, starts_us=microseconds(start), ends_us=2**60)
+        await self.claim(stores, "holding", *map(a_share, all_), window)
+        held = (0, 30)
+        self.assertEqual([held] * 11, await self.stand(stores, *all_, windowed))
+        fields: dict[str, Any] = {"key_id": "k", "user_id": "u", "end_user": "e", "answered_model": "answered"}
+        await stores.books.keep([a_record("none", team_id="t", **fields)])
+        used = (5, 30)
+        expected = [used, held, used, used, used, used, held, used, used, held, used]
+        self.assertEqual(expected, await self.stand(stores, *all_, windowed))
+        old = a_record("old", **fields, started_at=start - timedelta(hours=1))
+        await stores.books.keep([a_record("holding", team_id="t", **fields, held_nano_usd=30), old])
+        expected = [(15, 0), (10, 0), (10, 0), (10, 0), (15, 0), (15, 0), (5, 0), (15, 0), (15, 0), (5, 0), (10, 0)]
+        self.assertEqual(expected, await self.stand(stores, *all_, windowed))
+
+    async def test_nobody(self) -> None:
+        """
+        A call that is nobody's counts against the budget of the whole.
+        """
+        stores = await self.opened()
+        await self.claim(stores, "a", a_share(of("proxy")))
+        await stores.books.keep([a_record("b")])
+        self.assertEqual([(5, 30)], await self.stand(stores, of("proxy")))
+
+    async def test_expired(self) -> None:
+        """
+        A hold that nobody extended is used as a whole, and put right when the record comes after all; whether the call
+        is released in between or not.
+        """
+        stores = await self.opened()
+        for call_id, before, is_released in ("a", 0, False), ("b", 5, True):
+            await self.claim(stores, call_id, lasts_us=0)
+            await self.expired(stores)
+            self.assertEqual([(before + 30, 0)], await self.stand(stores))
+            if is_released:
+                await self.release(stores, call_id, 5)
+                self.assertEqual([(before + 5, 0)], await self.stand(stores))
+            await stores.books.keep([a_record(call_id, key_id="k", held_nano_usd=30)])
+            self.assertEqual([(before + 5, 0)], await self.stand(stores))
+
+    async def expired(self, stores: Stores) -> None:
+        """
+        Wait until a hold is ended.
+        """
+        from twisted.internet import reactor
+
+        for _ in range(400):
+            if await stores.allowances.sweep():
+                return
+            await deferLater(reactor, 0.005)
+        self.fail("the hold does not end")
+
+    async def test_spent_anew(self) -> None:
+        """
+        When what somebody has spent is set anew, so is what they have used of their budgets in the windows that are
+        under way, whatever their lengths: who was refused may call again. Others, and budgets of single models, stay as
+        they are.
+        """
+        stores = await self.opened()
+        daily, model = of("key/k", span="5h"), of("key/k", model="m")
+        others = [model, of("key/l"), of("proxy")]
+        shares = [a_share(each, amount=CAP) for each in (KEY, *others)]
+        await self.claim(stores, "a", *shares, a_share(daily, amount=CAP, starts_us=1, ends_us=2**60))
+        await stores.books.keep([a_record("a", key_id="k", held_nano_usd=CAP, cost_nano_usd=CAP)])
+        self.assertEqual(0, (await self.claim(stores, "b")).refused)
+        await stores.directory.apply([Spent("key", "k", Usd())], [])
+        full = (CAP, 0)
+        self.assertEqual([(0, 0), (0, 0), full, full, full], await self.stand(stores, KEY, daily, *others))
+        self.assertIsNone((await self.claim(stores, "c")).refused)
+        self.assertEqual([(0, 30)], await self.stand(stores))
+        await stores.directory.apply([Spent("key", "k", Usd(70))], [])
+        self.assertEqual([(70, 30), (70, 0)], await self.stand(stores, KEY, daily))
+        await self.fails(Outdated, stores.directory.apply([Spent("key", "k", Usd()), Spent("key", "x", Usd())], []))
+        self.assertEqual([(70, 30)], await self.stand(stores))
+
+    async def test_spent_anew_and_late(self) -> None:
+        """
+        What was used for a call that was given up is forgotten with the rest: if its record comes after all, no more
+        and no less than its cost is used.
+        """
+        stores = await self.opened()
+        await self.claim(stores, "a", lasts_us=0)
+        await self.expired(stores)
+        await stores.directory.apply([Spent("key", "k", Usd())], [])
+        self.assertEqual([(0, 0)], await self.stand(stores))
+        await stores.books.keep([a_record("a", key_id="k", held_nano_usd=30)])
+        self.assertEqual([(5, 0)], await self.stand(stores))
+
+
 def as_billed(record: Record, before: Iterable[Record]) -> Record:
     """
     What *record* is after those *before*. What has no price was not billed.
@@ -675,7 +881,7 @@ def as_billed(record: Record, before: Iterable[Record]) -> Record:
     return structs.replace(record, cost_nano_usd=0, usage=None)
 
 
-class BooksContract(Keeping, Lines, Totals, Agreement):
+class BooksContract(Keeping, Lines, Totals, Agreement, Settling):
     """
     All of it. See `OnBooks` for what a subclass has to say.
     """

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from dheera.boundaries import Change, Store
-from dheera.entities import AuditLine, Key, Team, User
+from dheera.entities import AuditLine, Budget, Key, Team, User
 from dheera.errors import Taken
 from dheera.keys import Digest, digest
 
@@ -60,6 +60,13 @@ def a_user(id_: str = "u", **fields: Any) -> User:
     A user.
     """
     return User(**{"id": id_, "created_at": hour(0), "updated_at": hour(0), **fields})
+
+
+def a_budget(id_: str = "b", **fields: Any) -> Budget:
+    """
+    A shared budget.
+    """
+    return Budget(**{"id": id_, "created_at": hour(0), "updated_at": hour(0), **fields})
 
 
 def a_line(id_: str = "l", **fields: Any) -> AuditLine:

@@ -5,43 +5,52 @@ What opens a key, and what does not.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from msgspec import structs
 
 from dheera.boundaries import Add, Grant, Retire, Rotate
 from dheera.entities import Team
-from tests.stores.contract import NOON, Contract, a_key, a_team, a_user, hour, opening
+from tests.stores.contract import NOON, Contract, a_budget, a_key, a_team, a_user, hour, opening
 
 
 class LookUps(Contract):
     async def test_live(self) -> None:
         """
-        A digest finds its key, and the team and the user that the key names.
+        A digest finds its key, and the team, the user and the budget that the key names, with all that they say.
         """
         store = await self.open_store()
-        key, team, user = a_key(team_id="t", user_id="u"), a_team(models=["a"]), a_user(email="a@b")
-        await store.apply([Add(key), Add(team), Add(user), Add(a_team("u")), Add(a_user("t"))], [])
-        self.assertEqual(Grant(key, team, user), await store.look_up(opening("k"), NOON))
+        key = a_key(team_id="t", user_id="u", budget_id="b")
+        said: dict[str, Any] = {"rest": {"model_rpm_limit": {"a": 1}}, "metadata": {"model_tpm_limit": {"a": 1}}}
+        team, user, budget = a_team(models=["a"], **said), a_user(email="a@b", **said), a_budget(rpm_limit=3)
+        others = [a_team("u"), a_team("b"), a_user("t"), a_user("b"), a_budget("t"), a_budget("u")]
+        await store.apply([Add(each) for each in (key, team, user, budget, *others)], [])
+        self.assertEqual(Grant(key, team, user, budget=budget), await store.look_up(opening("k"), NOON))
 
-    async def test_what_is_left_out(self) -> None:
+    async def test_member(self) -> None:
         """
-        Who is in a team, and what clients keep with teams and users, comes with no key: thousands of keys are kept.
+        Of the members of a team, the one who owns the key comes with it, and no other.
         """
         store = await self.open_store()
-        key, team, user = a_key(team_id="t", user_id="u"), a_team(alias="crew"), a_user(teams=["t"])
-        ballast = {"metadata": {"a": 1}, "rest": {"b": 2}}
-        full_team = structs.replace(team, members=[{"user_id": "u"}], **ballast)
-        full_user = structs.replace(user, **ballast)
-        await store.apply([Add(key), Add(full_team), Add(full_user)], [])
-        self.assertEqual(Grant(key, team, user), await store.look_up(opening("k"), NOON))
-        self.assertEqual(full_team, await store.get(Team, "t"))
+        keys = [
+            a_key(team_id="t", user_id="u"),
+            a_key("alien", team_id="t", user_id="z"),
+            a_key("ownerless", team_id="t"),
+        ]
+        members: list[dict[str, Any]] = [{"user_id": "v", "role": "admin"}, {"user_id": "u", "rpm_limit": 3}]
+        team = a_team(alias="crew", members=members)
+        await store.apply([Add(each) for each in (*keys, team)], [])
+        shown = structs.replace(team, members=[])
+        for key, member in zip(keys, [members[1], None, None], strict=True):
+            self.assertEqual(Grant(key, shown, member=member), await store.look_up(opening(key.id), NOON), key.id)
+        self.assertEqual(team, await store.get(Team, "t"))
 
     async def test_nobody_behind(self) -> None:
         """
-        A key that names no team and no user, or ones that do not exist, is found without.
+        A key that names no team, no user and no budget, or ones that do not exist, is found without.
         """
         store = await self.open_store()
-        key, lonely = a_key(team_id="t", user_id="u"), a_key("lonely")
+        key, lonely = a_key(team_id="t", user_id="u", budget_id="b"), a_key("lonely")
         await store.apply([Add(key), Add(lonely), Add(a_team("")), Add(a_user("x"))], [])
         self.assertEqual(Grant(key), await store.look_up(opening("k"), NOON))
         self.assertEqual(Grant(lonely), await store.look_up(opening("lonely"), NOON))

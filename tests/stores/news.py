@@ -62,6 +62,22 @@ class News(Contract):
         await self.until(lambda: heard.told.count(Change("key", "k")) > 1)
         self.assertIsNone(await second.look_up(opening("k"), NOON))
 
+    async def test_several_watchers(self) -> None:
+        """
+        All who watch a store are told, of its own changes and of those of others.
+        """
+        heard = [Heard(), Heard(), Heard()]
+        store = self.new_store()
+        for each in heard:
+            each.attach(store)
+        await store.open()
+        self.addCleanup(store.close)
+        other = await self.open_store()
+        await store.apply([Add(a_key("ours"))], [])
+        await other.apply([Add(a_key("theirs"))], [])
+        both = {Change("key", "ours"), Change("key", "theirs")}
+        await self.until(lambda: all(both <= set(each.told) for each in heard))
+
     async def test_both_ways(self) -> None:
         """
         Each store hears what the other does.
@@ -96,15 +112,19 @@ class Absences(Contract):
 
     async def test_lost_unasked(self) -> None:
         """
-        A database that goes away is noticed though nobody asks it anything, and told once.
+        A database that goes away is noticed though nobody asks it anything, and told once, to all who watch.
         """
-        heard = Heard()
-        store = await self.open_store(heard)
+        heard, also = Heard(), Heard()
+        store = self.new_store()
+        for each in heard, also:
+            each.attach(store)
+        await store.open()
+        self.addCleanup(store.close)
         await self.break_it()
         await self.until(store.is_away)
         await self.until(lambda: None in heard.told)
         await self.fails(StoreAway, store.look_up(opening("k"), NOON))
-        self.assertEqual([None], heard.told)
+        self.assertEqual(([None], [None]), (heard.told, also.told))
 
     async def test_back(self) -> None:
         """

@@ -8,7 +8,7 @@ from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.stores.ledger_rows import line_of, row_of
-from dheera.stores.ledger_texts import bounded
+from dheera.texts import bounded
 from tests.stores.books import a_record
 
 STRANGE = ("a\0b", "\ud800", "x" * 300, "é" * 200)

@@ -5,6 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dheera.bookkeeping import LinesQuery, Question
 from dheera.stores import Stores
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_allowances import MemoryAllowances
 from dheera.stores.memory_ledger import MemoryBooks
 from dheera.stores.shelves import Shelves
 from tests.stores import books
@@ -15,10 +16,11 @@ from tests.stores.contract import hour
 class MemoryBooksTests(books.BooksContract):
     def setUp(self) -> None:
         self.shelves = Shelves()
-        self.kept = MemoryBooks(self.shelves)
+        self.allowances = MemoryAllowances(self.shelves)
+        self.kept = MemoryBooks(self.shelves, settle=self.allowances.settle)
 
     def new_stores(self) -> Stores:
-        return Stores(directory=MemoryStore(self.shelves), books=self.kept)
+        return Stores(directory=MemoryStore(self.shelves), books=self.kept, allowances=self.allowances)
 
     async def break_it(self) -> None:
         self.kept.fail()

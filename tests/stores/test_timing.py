@@ -43,6 +43,7 @@ class SlowDatabase:
         *,
         changes: Sequence[Change] | None = None,
         slow: bool = False,  # noqa: ARG002 - likewise
+        lasting: bool = True,  # noqa: ARG002 - likewise
     ) -> Deferred[list[Rows]]:
         if changes is not None:
             return fail(StoreAway())
@@ -67,10 +68,11 @@ class TimedDatabaseTests(SynchronousTestCase):
         """
         look_up, search = self.database.run([]), self.database.run([], slow=True)
         self.failureResultOf(self.database.run([], changes=[]), StoreAway)
+        self.failureResultOf(self.database.run([], changes=[], lasting=False), StoreAway)
         self.clock.advance(2)
         self.assertEqual([[(1,)]], self.successResultOf(look_up))
         self.assertEqual([[(1,)]], self.successResultOf(search))
-        self.assertEqual([("write", 0.0), ("look-up", 2.0), ("search", 2.0)], self.seen)
+        self.assertEqual([("write", 0.0), ("turn", 0.0), ("look-up", 2.0), ("search", 2.0)], self.seen)
 
     def test_all_else_passes(self) -> None:
         """

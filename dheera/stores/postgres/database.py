@@ -18,14 +18,15 @@ from twisted.python.failure import Failure
 
 from dheera.boundaries import Change
 from dheera.errors import CannotStart, NewerSchema, Outdated, StoreAway
-from dheera.stores.database import AnyStep, Database, Filling, Rows, Step
+from dheera.stores.database import AnyStep, Database, Procedure, Rows, Step
 from dheera.stores.migrations import migrations
 from dheera.stores.postgres.dialling import Unreachable, dialler_for
 from dheera.stores.postgres.echoes import ANYTHING, Echoes
 from dheera.stores.postgres.line import BROKEN, Line
 from dheera.stores.postgres.listening import Listener
 from dheera.stores.postgres.pool import Pool
-from dheera.stores.postgres.transaction import Transaction, filling, require_sendable
+from dheera.stores.postgres.transaction import Transaction, require_sendable, statement
+from dheera.stores.watchers import Watchers
 
 MIGRATION_SECONDS = 600.0
 """
@@ -38,6 +39,8 @@ How often a transaction is done that PostgreSQL undoes for the sake of others.
 LONGEST_PAUSE_SECONDS = 0.05
 
 _LOCK = 0x646865657261  # a number that no other program is likely to lock: our name
+# What a call holds already it does not get again. Only of a rate it may be charged twice.
+_REPEATABLE = {"turn", "sweep", "forget", "look"}
 _EXPLAINED_CLASSES = {"25", "3F", "42"}  # what PostgreSQL says there names tables and users, and no values
 
 
@@ -73,8 +76,7 @@ class PostgresDatabase:
             lost=self._lose,
             found=self._find,
         )
-        self._changed: Callable[[Change], None] = lambda _: None
-        self._lost: Callable[[], None] = lambda: None
+        self._watchers = Watchers()
         self._echoes = Echoes()
         self._suspected = False
         self._under_way = 0
@@ -139,7 +141,7 @@ class PostgresDatabase:
         """
         Be told of changes.
         """
-        self._changed, self._lost = changed, lost
+        self._watchers.add(changed, lost)
 
     def run(
         self,
@@ -147,6 +149,7 @@ class PostgresDatabase:
         *,
         changes: Sequence[Change] | None = None,
         slow: bool = False,  # noqa: ARG002 - several are served at once
+        lasting: bool = True,
     ) -> Deferred[list[Rows]]:
         """
         Do *steps* in one transaction.
@@ -156,7 +159,7 @@ class PostgresDatabase:
         # Cancelled is only the one that is given away: see `Line`.
         result: Deferred[list[Rows]] = Deferred()
         self._under_way += 1
-        running = Deferred.fromCoroutine(self._run(steps, changes))
+        running = Deferred.fromCoroutine(self._run(steps, changes, lasting=lasting))
         running.chainDeferred(result)
         running.addBoth(self._ended)
         return result
@@ -176,14 +179,18 @@ class PostgresDatabase:
         if not self._under_way and self._closing is not None and not self._closing.called:
             self._closing.callback(None)
 
-    async def _run(self, given: Sequence[AnyStep], changes: Sequence[Change] | None) -> list[Rows]:
-        steps = [filling(each) if isinstance(each, Filling) else each for each in given]
+    async def _run(self, given: Sequence[AnyStep], changes: Sequence[Change] | None, *, lasting: bool) -> list[Rows]:
+        steps = [statement(each) for each in given]
         require_sendable(steps)
         if not changes:
-            return await self._persist(steps, None if changes is None else ())
+            only = given[0] if len(given) == 1 else None
+            again = None
+            if isinstance(only, Procedure) and only.name in _REPEATABLE:
+                again = [statement(Procedure(only.name, only.again or only.argument))]
+            return await self._persist(steps, None if changes is None else (), lasting=lasting, again=again)
         name, payloads = self._echoes.expect(changes)
         try:
-            rows = await self._persist(steps, payloads)
+            rows = await self._persist(steps, payloads, lasting=lasting)
         except BaseException:
             if self._echoes.fail(name):
                 self._tell(changes)
@@ -191,15 +198,24 @@ class PostgresDatabase:
         self._tell(changes)
         return rows
 
-    async def _persist(self, steps: Sequence[Step], payloads: Sequence[str] | None) -> list[Rows]:
+    async def _persist(
+        self,
+        steps: Sequence[Step],
+        payloads: Sequence[str] | None,
+        *,
+        lasting: bool,
+        again: Sequence[Step] | None = None,
+    ) -> list[Rows]:
         """
         Do a transaction, again if it must be.
+
+        :param again: done in its place if nobody knows whether it was done: it may be, though it was.
         """
         latest = self._reactor.seconds() + self._patience_seconds
         lost = crossed = 0
         while True:
             line = await self._take(latest, fresh=lost > 0)
-            transaction = Transaction(line, steps, payloads)
+            transaction = Transaction(line, steps, payloads, lasting=lasting, at_once=again is not None)
             # A turn that came late must not make the server look slow.
             late = self._reactor.callLater(self._patience_seconds, line.hang_up)
             try:
@@ -214,6 +230,7 @@ class PostgresDatabase:
                         self._suspect()
                         raise StoreAway from None
                     lost += 1
+                    steps = again or steps
                 else:
                     await transaction.undo()
                     crossed += 1
@@ -228,7 +245,7 @@ class PostgresDatabase:
 
     def _tell(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            self._changed(change)
+            self._watchers.tell(change)
 
     # What is known of the server. While it is believed to be away who asks for something is sent away at once; whether
     # it is so, the listener finds out.
@@ -249,16 +266,16 @@ class PostgresDatabase:
     def _hear(self, payload: str) -> None:
         change = self._echoes.hear(payload)
         if change is not None:
-            self._changed(change)
+            self._watchers.tell(change)
 
     def _lose(self) -> None:
         self._pool.forget()
         self._echoes.forget()
-        self._lost()
+        self._watchers.lose()
 
     def _find(self) -> None:
         self._trust()
-        self._changed(ANYTHING)
+        self._watchers.tell(ANYTHING)
 
 
 async def migrate(line: Line) -> None:

@@ -14,11 +14,13 @@ import psycopg2  # type: ignore[import-untyped]  # it has no types
 from attrs import define, field
 
 from dheera.errors import BadRequest, Outdated, StoreAway, Taken
-from dheera.stores.database import Filling, Step
+from dheera.stores.database import AnyStep, Filling, Procedure, Step
 from dheera.stores.postgres.line import BROKEN, Answer, Line
 from dheera.stores.postgres.listening import CHANNEL
 
 _PLACEHOLDER = re.compile(r":([a-z][a-z0-9_]*)")
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_HASTILY = "set local synchronous_commit to off; "
 _PUBLICATION = "select pg_notify(%(channel)s, payload) from unnest(%(payloads)s::text[]) as payload; commit"
 _TAKEN = {"keys_alias": "alias", "digests_pkey": "digest"}
 _UNIQUE = "23505"
@@ -44,12 +46,17 @@ class Transaction:
     Steps that are done together, or not at all.
 
     :param payloads: published with it; ``None`` if it only reads.
+    :param lasting: as in `Database.run`.
+    :param at_once: there is but one step, and it may be done again if nobody knows whether it was done: so it need not
+        be told to commit, and takes one round trip.
     :ivar committing: PostgreSQL was told to commit: if no answer comes nobody knows whether it did.
     """
 
     _line: Line
     _steps: Sequence[Step]
     _payloads: Sequence[str] | None
+    _lasting: bool = True
+    _at_once: bool = False
     committing: bool = field(default=False, init=False)
     _statement: str = field(default="", init=False)
 
@@ -62,10 +69,13 @@ class Transaction:
         :raises Outdated: a step did not change as many rows as it must. The transaction is still open, as it may be
             after any other failure: see `undo`.
         """
-        if self._payloads is None and len(self._steps) == 1:
-            return [(await self._do(self._steps[0])).rows]
+        hastily = "" if self._lasting or self._payloads is None else _HASTILY
+        if self._at_once or (self._payloads is None and len(self._steps) == 1):
+            # Statements that are sent together are one transaction.
+            return [(await self._do(self._steps[0], hastily)).rows]
         # One point of time for all that is read: a page, and the number of all.
         begin = "begin; " if self._payloads is not None else "begin isolation level repeatable read read only; "
+        begin += hastily
         rows = []
         for step in self._steps:
             answer = await self._do(step, begin)
@@ -130,15 +140,32 @@ class Transaction:
             await self._line.ask(begin + "commit")
 
 
-def filling(those: Filling) -> Step:
+def statement(step: AnyStep) -> Step:
     """
-    The step that puts *those* rows into their table, in their order: as one text, which PostgreSQL takes apart. Many
-    values would each have to be quoted here.
+    The one statement that does *step*.
     """
+    match step:
+        case Filling():
+            return _filling(step)
+        case Procedure():
+            return _procedure(step)
+    return step
+
+
+def _filling(those: Filling) -> Step:
+    # As one text, which PostgreSQL takes apart: many values would each have to be quoted here.
     names = ", ".join(those.columns)
     rows = [dict(zip(those.columns, row, strict=True)) for row in those.rows]
     source = f"select {names} from json_populate_recordset(cast(null as {those.table}), :rows)"  # noqa: S608 - our own names
     return Step(those.sql(source), {"rows": msgspec.json.encode(rows).decode()})
+
+
+def _procedure(those: Procedure) -> Step:
+    # PostgreSQL has no NUL: one in the name of one customer must not undo what is done with it for others.
+    argument = _NUL.sub(r"\1\\ufffd", those.argument) if "\\u0000" in those.argument else those.argument
+    # As a text, which psycopg2 leaves as it is.
+    sql = f"select cast(dheera_{those.name}(cast(:argument as jsonb)) as text)"
+    return Step(sql, {"argument": argument})
 
 
 def require_sendable(steps: Iterable[Step]) -> None:

@@ -24,7 +24,9 @@ from twisted.python.threadpool import ThreadPool
 from dheera.boundaries import Change
 from dheera.errors import StoreAway
 from dheera.stores.database import AnyStep, Database, Rows
+from dheera.stores.sheet import Clock, machine_clock
 from dheera.stores.sqlite.file import Hindered, SqliteFile
+from dheera.stores.watchers import Watchers
 
 log = Logger()
 
@@ -62,6 +64,7 @@ class SqliteDatabase:
     :param in_state_directory: the file is where we keep what is our own: the directory is made if need be.
     :param patience_seconds: how long a caller waits at most, for those before it, other writers, or a slow disk.
     :param poll_seconds: how often one looks for changes that other processes made.
+    :param clock: by which allowances are counted; all processes on the file must have the same.
     """
 
     _reactor: Any
@@ -69,14 +72,14 @@ class SqliteDatabase:
     _in_state_directory: bool = field(default=False, kw_only=True)
     _patience_seconds: float = field(default=5, kw_only=True)
     _poll_seconds: float = field(default=0.25, kw_only=True)
+    _clock: Clock = field(default=machine_clock, kw_only=True)
     _file: SqliteFile = field(init=False)
     _writing: ThreadPool = field(init=False, factory=lambda: _OneThread("sqlite-writing"))
     _reading: ThreadPool = field(init=False, factory=lambda: _OneThread("sqlite-reading"))
     _searching: ThreadPool = field(init=False, factory=lambda: _OneThread("sqlite-searching"))
     _searches: int = field(init=False, default=0)
     _polling: LoopingCall = field(init=False)
-    _changed: Callable[[Change], None] = field(init=False, default=_unheard)
-    _lost: Callable[[], None] = field(init=False, default=_unheard)
+    _watchers: Watchers = field(init=False, factory=Watchers)
     _is_open: bool = field(init=False, default=False)
     _deaf: bool = field(init=False, default=False)
     _refused: bool = field(init=False, default=False)
@@ -84,7 +87,7 @@ class SqliteDatabase:
     _told: set[int] = field(init=False, factory=set)
 
     def __attrs_post_init__(self) -> None:
-        self._file = SqliteFile(self._path, in_state_directory=self._in_state_directory)
+        self._file = SqliteFile(self._path, in_state_directory=self._in_state_directory, clock=self._clock)
         self._polling = LoopingCall(lambda: Deferred.fromCoroutine(self._poll()))
         self._polling.clock = self._reactor
 
@@ -92,7 +95,7 @@ class SqliteDatabase:
         """
         Be told of changes.
         """
-        self._changed, self._lost = changed, lost
+        self._watchers.add(changed, lost)
 
     def is_away(self) -> bool:
         """
@@ -149,13 +152,18 @@ class SqliteDatabase:
         ]
 
     def run(
-        self, steps: Sequence[AnyStep], *, changes: Sequence[Change] | None = None, slow: bool = False
+        self,
+        steps: Sequence[AnyStep],
+        *,
+        changes: Sequence[Change] | None = None,
+        slow: bool = False,
+        lasting: bool = True,
     ) -> Deferred[list[Rows]]:
         """
         Do *steps* in one transaction.
         """
         if changes is not None:
-            return Deferred.fromCoroutine(self._write(steps, changes))
+            return Deferred.fromCoroutine(self._write(steps, changes, lasting=lasting))
         return Deferred.fromCoroutine(self._read(self._search(steps) if slow else self._find(steps)))
 
     async def _read(self, reading: Awaitable[list[Rows]]) -> list[Rows]:
@@ -187,9 +195,11 @@ class SqliteDatabase:
         if self._deaf and self._polling.running:
             raise Hindered
 
-    async def _write(self, steps: Sequence[AnyStep], changes: Sequence[Change]) -> list[Rows]:
+    async def _write(self, steps: Sequence[AnyStep], changes: Sequence[Change], *, lasting: bool) -> list[Rows]:
         try:
-            rows, serials = await self._on(self._writing, lambda patience: self._file.write(steps, changes, patience))
+            rows, serials = await self._on(
+                self._writing, lambda patience: self._file.write(steps, changes, patience, lasting=lasting)
+            )
         except StoreAway as away:
             if not self._refused:
                 log.warn("Nothing can be written to the database: {reason}", reason=_reason(away))
@@ -200,7 +210,7 @@ class SqliteDatabase:
             self._refused = False
         self._told.update(serial for serial in serials if serial > self._seen)
         for change in changes:
-            self._changed(change)
+            self._watchers.tell(change)
         return rows
 
     async def _on(
@@ -241,19 +251,19 @@ class SqliteDatabase:
         if self._deaf:
             log.info("The database can be read again.")
             self._deaf = False
-            self._changed(Change("", ""))
+            self._watchers.tell(Change("", ""))
         for serial, change in news:
             self._seen = serial
             if serial in self._told:
                 self._told.discard(serial)
             else:
-                self._changed(change)
+                self._watchers.tell(change)
 
     def _lose(self, away: StoreAway) -> None:
         if self._is_open and not self._deaf:
             log.warn("The database cannot be read: {reason}", reason=_reason(away))
             self._deaf = True
-            self._lost()
+            self._watchers.lose()
 
     def _fail_to_poll(self, failure: Failure) -> None:
         log.failure("Bug: nobody looks for changes any more", failure)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
+from math import ceil
 from pathlib import Path
 from time import monotonic
 
@@ -19,8 +20,10 @@ from attrs import define, field
 
 from dheera.boundaries import Change
 from dheera.errors import Outdated, StoreAway, Taken
-from dheera.stores.database import AnyStep, Filling, Rows
+from dheera.stores.database import AnyStep, Filling, Procedure, Rows
+from dheera.stores.sheet import Clock, machine_clock
 from dheera.stores.sqlite.migration import connect, set_up, transaction
+from dheera.stores.sqlite.procedures import perform
 
 CHANGES_KEPT = 10_000
 _PRUNE_EVERY = 256
@@ -142,19 +145,23 @@ class SqliteFile:
     to another, `search` and `end_searching` to a third.
 
     :param in_state_directory: it is where we keep what is our own: the directory is made if need be.
+    :param clock: of procedures.
     """
 
     _path: Path
     _in_state_directory: bool = field(default=False, kw_only=True)
+    _clock: Clock = field(default=machine_clock, kw_only=True)
     _writer: Connection = field(init=False)
     _reader: Connection = field(init=False)
     _searcher: Connection = field(init=False)
     _place: Place = field(init=False)
     _last: int = field(init=False, default=0)
+    _patience_ms: int = field(init=False, default=0)
+    _lasting: bool = field(init=False, default=True)
 
     def __attrs_post_init__(self) -> None:
         self._place = Place(self._path)
-        self._writer = Connection(self._place, _prepare_writer)
+        self._writer = Connection(self._place, self._prepare_writer)
         self._reader = Connection(self._place, self._prepare_reader)
         self._searcher = Connection(self._place, _prepare_searcher)
 
@@ -174,9 +181,9 @@ class SqliteFile:
         """
         with self._reader.use() as connection:
             if len(steps) == 1:
-                return _do(connection, steps)
+                return _do(connection, steps, self._clock)
             with transaction(connection, "begin"):
-                return _do(connection, steps)
+                return _do(connection, steps, self._clock)
 
     def search(self, steps: Sequence[AnyStep], patience_seconds: float) -> list[Rows]:
         """
@@ -188,21 +195,22 @@ class SqliteFile:
         with self._searcher.use() as connection:
             connection.set_progress_handler(lambda: monotonic() > latest, _STEPS_BETWEEN_LOOKS)
             with transaction(connection, "begin"):
-                return _do(connection, steps)
+                return _do(connection, steps, self._clock)
 
     def write(
-        self, steps: Sequence[AnyStep], changes: Sequence[Change], patience_seconds: float
+        self, steps: Sequence[AnyStep], changes: Sequence[Change], patience_seconds: float, *, lasting: bool = True
     ) -> tuple[list[Rows], list[int]]:
         """
         Do *steps*, and publish *changes*, or do nothing.
 
         :param patience_seconds: how long to wait for another process that is writing.
+        :param lasting: wait until it is on the disk.
         :return: the rows that each step gave, and the serial numbers of the changes.
         """
         with self._writer.use() as connection:
-            connection.execute(f"pragma busy_timeout = {int(patience_seconds * 1000)}")
+            self._set(connection, _patience_ms(patience_seconds), lasting=lasting)
             with transaction(connection, "begin immediate"):
-                return _do(connection, steps), _publish(connection, changes)
+                return _do(connection, steps, self._clock), _publish(connection, changes)
 
     def news(self) -> list[tuple[int, Change]]:
         """
@@ -238,28 +246,44 @@ class SqliteFile:
         """
         self._searcher.close()
 
+    def _set(self, connection: sqlite3.Connection, patience_ms: int, *, lasting: bool) -> None:
+        if self._patience_ms != patience_ms:
+            connection.execute(f"pragma busy_timeout = {patience_ms}")
+            self._patience_ms = patience_ms
+        if self._lasting != lasting:
+            connection.execute(f"pragma synchronous = {'full' if lasting else 'normal'}")
+            self._lasting = lasting
+
+    def _prepare_writer(self, connection: sqlite3.Connection) -> None:
+        # A key that was made must not be gone after a loss of power; nor may a call that is in the ledger, since the
+        # spool does not read it again. With "normal" both could, until the next checkpoint. It costs one wait for each
+        # transaction, on this thread.
+        self._patience_ms, self._lasting = 0, False
+        self._set(connection, _patience_ms(0), lasting=True)
+
     def _prepare_reader(self, connection: sqlite3.Connection) -> None:
         connection.execute("pragma query_only = on")
         [(self._last,)] = connection.execute("select coalesce(max(serial), 0) from changes")
-
-
-def _prepare_writer(connection: sqlite3.Connection) -> None:
-    # A key that was made must not be gone after a loss of power; nor may a call that is in the ledger, since the spool
-    # does not read it again. With "normal" both could, until the next checkpoint. It costs one wait for each
-    # transaction, on this thread.
-    connection.execute("pragma synchronous = full")
 
 
 def _prepare_searcher(connection: sqlite3.Connection) -> None:
     connection.execute("pragma query_only = on")
 
 
-def _do(connection: sqlite3.Connection, steps: Sequence[AnyStep]) -> list[Rows]:
+def _patience_ms(seconds: float) -> int:
+    # In whole tenths: it is told to SQLite anew only when it changes.
+    return ceil(seconds * 10) * 100
+
+
+def _do(connection: sqlite3.Connection, steps: Sequence[AnyStep], clock: Clock) -> list[Rows]:
     results: list[Rows] = []
     for step in steps:
         if isinstance(step, Filling):
             _fill(connection, step)
             results.append([])
+            continue
+        if isinstance(step, Procedure):
+            results.append(perform(connection, step, clock))
             continue
         cursor = connection.execute(step.sql, _adapted(step.parameters))
         results.append(cursor.fetchall())

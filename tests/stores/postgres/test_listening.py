@@ -4,6 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Change
 from dheera.stores.database import Step
+from dheera.stores.postgres.database import PostgresDatabase
 from dheera.stores.postgres.echoes import LONGEST_PAYLOAD_BYTES, MOST_PAYLOADS, Echoes
 from tests.postgres import OnPostgres
 
@@ -47,7 +48,7 @@ class ListeningTests(OnPostgres):
         told each.
         """
         database = await self.opened()
-        other = self.database()
+        other = PostgresDatabase(self.reactor, self.server.url(self.name))
         heard: list[Change] = []
         other.watch(heard.append, lambda: None)
         await other.open()

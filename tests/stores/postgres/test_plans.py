@@ -5,6 +5,7 @@ from typing import Any
 
 from dheera.boundaries import Query, Retire
 from dheera.stores.database import Step
+from dheera.stores.postgres.transaction import statement
 from dheera.stores.sql import _LOOK_UP, finding, writing
 from dheera.stores.tables import AUDIT, KEYS
 from tests.postgres import OnPostgres
@@ -20,8 +21,13 @@ FILLING = (
     from generate_series(1, 1000) n
     """,
     """
+    insert into budgets select 'b' || n, 0, now() - n * interval '1 second', now(), 0, '{}'
+    from generate_series(1, 1000) n
+    """,
+    """
     insert into keys select 'k' || n, 0, now() - n * interval '1 second', now(), encode(sha256(n::text::bytea), 'hex'),
-        'sk-...', 'alias ' || n, 'u' || n % 1000, 't' || n % 1000, null, null, 'default', false, null,
+        'sk-...', 'alias ' || n, 'u' || n % 1000, 't' || n % 1000, null, 'b' || n % 1000,
+        'default', false, null,
         case when n % 50 = 0 then now() end, null, 0, '{}'
     from generate_series(1, 100000) n
     """,
@@ -43,7 +49,8 @@ class PlanTests(OnPostgres):
         self.database_ = await self.opened()
         self.server.execute(*FILLING, name=self.name)
         look_up = Step(_LOOK_UP, {"digest": opening("k"), "at": NOON})
-        self.assertEqual({"digests_pkey", "keys_pkey", "teams_pkey", "users_pkey"}, await self._indexes(look_up))
+        expected = {"digests_pkey", "keys_pkey", "teams_pkey", "users_pkey", "budgets_pkey"}
+        self.assertEqual(expected, await self._indexes(look_up))
         for index, equal in (
             ("keys_living", {}),
             ("keys_user", {"user_id": "u1"}),
@@ -68,7 +75,8 @@ class PlanTests(OnPostgres):
             ("user_id", "u1", "keys_user"),
             ("team_id", "t1", "keys_team"),
         ):
-            for step in writing(Retire(field=field, value=value, at=hour(1), by="me")):
+            for each in writing(Retire(field=field, value=value, at=hour(1), by="me")):
+                step = statement(each)
                 self.assertIn(index, await self._indexes(step), step.sql)
 
     async def _indexes(self, step: Step) -> set[str]:
