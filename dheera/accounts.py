@@ -12,7 +12,7 @@ from attrs import define, field
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from dheera.bookkeeping import Books, Lag
+from dheera.bookkeeping import Books, Lag, Lives
 from dheera.choices import Choices, node_of
 from dheera.content import ContentRules
 from dheera.entities import now
@@ -21,6 +21,7 @@ from dheera.lifecycle import Room
 from dheera.metrics import Level, Metrics
 from dheera.proxy.accounting import Accountant
 from dheera.pruning import Pruning
+from dheera.records import Alert
 from dheera.settings import Config
 from dheera.settlement import interrupted
 from dheera.sinks.courier import HttpCourier
@@ -123,11 +124,15 @@ class Accounts:
     What the service, the exchanges and the pages need of it.
 
     :param rooms: to be opened in this order, after the store and before those who serve.
+    :param alert: tells somebody, in the log and by way of the spool.
+    :param lives: this process, and those before it whose calls it has got.
     """
 
     accountant: Accountant
     metrics: Metrics
     rooms: Sequence[Room]
+    alert: Callable[[Alert], None]
+    lives: Lives
     _spool: FileSpool | MemorySpool
     _ledger: Ledger
     _feeders: Feeders
@@ -175,16 +180,22 @@ def make_accounts(
             interrupted=lambda begun: interrupted(begun, prices),
         )
     )
+
+    def tell(alert: Alert) -> None:
+        # Also to whoever has no sink.
+        (log.info if alert.level == "resolved" else log.warn)("Alert: {text}", text=alert.text)
+        spool.alert(alert)
+
     ledger = Ledger(
         reactor,
         spool.reader(LEDGER, essential=True),
         books,
         config.ledger,
-        spool.alert,
+        tell,
         node=node,
     )
     feeders = Feeders(reactor, spool, choices.sinks, node=node, now=now)
-    alarm = UpstreamAlarm(spool.alert, node, now)
+    alarm = UpstreamAlarm(tell, node, now)
     accountant = Accountant(
         spool=spool,
         prices=prices,
@@ -212,6 +223,8 @@ def make_accounts(
             feeders,
             Refreshment(reactor, metrics),
         ],
+        alert=tell,
+        lives=spool.lives,
         spool=spool,
         ledger=ledger,
         feeders=feeders,

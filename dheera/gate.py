@@ -31,6 +31,7 @@ from dheera.errors import (
 )
 from dheera.keyring import Keyring
 from dheera.keys import Digest, Secret, digest
+from dheera.limits import Limits
 from dheera.models import Models
 from dheera.routes import Routes, judged
 from dheera.settings import KeySettings
@@ -245,6 +246,7 @@ def _made_of(grant: Grant) -> _Pass:
             models=models if models.restricts else None,
             team_alias=None if grant.team is None else grant.team.alias,
             content=_text(grant.key.metadata.get("log_content")),
+            limits=Limits.of(grant.key, team=grant.team, user=grant.user, member=grant.member, budget=grant.budget),
         ),
         _blocked(key, grant.team),
         key.expires_at.timestamp() if key.expires_at else inf,

@@ -185,5 +185,5 @@ class Keyring(Generic[Made]):
 
 def _things(grant: Grant) -> tuple[Thing, ...]:
     key = grant.key
-    named = (("key", key.id), ("team", key.team_id), ("user", key.user_id))
+    named = (("key", key.id), ("team", key.team_id), ("user", key.user_id), ("budget", key.budget_id))
     return tuple((kind, name) for kind, name in named if name is not None)

@@ -166,7 +166,7 @@ class Metrics:
         """
         The database was asked, and has answered, or not.
 
-        :param work: ``look-up``, ``search`` or ``write``.
+        :param work: ``look-up``, ``search``, ``write`` or ``turn``.
         """
         self._store.labels(work).observe(seconds)
 

@@ -17,6 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from dheera.boundaries import Store
 from dheera.demo import demo_root
+from dheera.proxy.exchange import Exchanges
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
 from dheera.wire.certificate import ReloadingCertificate
@@ -118,6 +119,28 @@ class Demo:
         """
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
+
+
+@define(eq=False)
+class Finishing:
+    """
+    The exchanges whose clients have left, and whose answers are read all the same.
+    """
+
+    _reactor: Any
+    _exchanges: Exchanges
+    _drain_seconds: float
+
+    async def open(self) -> None:
+        """
+        Nothing to do.
+        """
+
+    async def close(self) -> None:
+        """
+        Let them finish within the drain time, then end the rest.
+        """
+        await self._exchanges.close(self._drain_seconds, self._reactor)
 
 
 @define(eq=False)

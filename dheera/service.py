@@ -20,23 +20,27 @@ from twisted.web.resource import Resource
 
 from dheera import config as configuration
 from dheera.accounts import make_accounts
+from dheera.allowances.room import Allowances
 from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
-from dheera.choices import read_all, read_choices, tools_for
+from dheera.choices import node_of, read_all, read_choices, tools_for
 from dheera.config import ConfigurationError
+from dheera.customers import EndUsers
 from dheera.entities import now
 from dheera.gate import make_key_gate
 from dheera.keys import SHORTEST, Digest, Secret, digest
 from dheera.lifecycle import InOrder, Room
+from dheera.limits import Limits
 from dheera.management.authority import KeyAuthority
 from dheera.management.catalogue import ROUTES
 from dheera.management.routes import Office
 from dheera.metrics import Level
 from dheera.open_gate import OpenGate
+from dheera.proxy.affording import Affording
 from dheera.proxy.exchange import CALL_ID, Exchanges
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
-from dheera.rooms import BACKLOG, Demo, Directory, Door, Front, Pool
+from dheera.rooms import BACKLOG, Demo, Directory, Door, Finishing, Front, Pool
 from dheera.run import RunByTwistd, endpoint_problems, raise_file_limit
 from dheera.settings import Config, Listen
 from dheera.sinks.courier import HttpCourier
@@ -104,14 +108,34 @@ def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOr
         yield Level(name="store_away", value=store.is_away())
 
     accounts = make_accounts(reactor, config, choices, courier=courier, books=stores.books, levels=[levels])
-    trusted = config.listen.trusted_proxies
+    trusted, headroom = config.listen.trusted_proxies, Headroom(config.keys.inspected_together_bytes)
+    allowances = Allowances(
+        reactor,
+        stores.allowances,
+        config.allowances,
+        lives=accounts.lives,
+        node=node_of(config),
+        alert=accounts.alert,
+    )
+    end_users = EndUsers(reactor, store, config.end_user_limits)
     exchanges = Exchanges(
         gate,
         upstream,
         accounts.accountant,
         config.keys.inspected_bytes,
-        Headroom(config.keys.inspected_together_bytes),
+        headroom,
         trusted,
+        affording=Affording(
+            allowances,
+            end_users,
+            Limits.of_settings(config.proxy_limits),
+            choices.prices,
+            config.allowances,
+            config.keys.inspected_bytes,
+            headroom,
+            now,
+        ),
+        finishes=config.allowances.on_client_left == "finish",
     )
     watch = Watch(
         draining=lambda: site.draining,
@@ -122,7 +146,13 @@ def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOr
     )
     authority = KeyAuthority(gate, store)
     office = Office(
-        store=store, books=stores.books, now=now, strict_fields=config.keys.strict_fields, reserved=_reserved(config)
+        store=store,
+        books=stores.books,
+        allowances=stores.allowances,
+        now=now,
+        proxy_limits=config.proxy_limits,
+        strict_fields=config.keys.strict_fields,
+        reserved=_reserved(config),
     )
 
     def guard(page: Resource) -> Resource:
@@ -139,7 +169,10 @@ def build(reactor: Any, config: Config, announce: Callable[[str], None]) -> InOr
     doors = _doors(reactor, config.listen)
     front = Front(reactor, site, doors, config.drain_seconds, announce, _demo_lines(config))
     demo = [Demo(reactor, upstream)] if config.demo else []
-    rooms: list[Room] = [Directory(store), *accounts.rooms, Pool(upstream), *demo, front]
+    rooms: list[Room] = [
+        *(Directory(store), *accounts.rooms, end_users, allowances, Pool(upstream), *demo),
+        *(Finishing(reactor, exchanges, config.drain_seconds), front),
+    ]
     log.info(gate.describe())
     _warn(config)
     return InOrder(rooms)

@@ -10,19 +10,23 @@ from typing import Any
 
 from attrs import field, frozen
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
+from dheera.allowances.room import Allowances
 from dheera.bookkeeping import Spool
 from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
 from dheera.content import ContentRules
+from dheera.customers import EndUsers
 from dheera.entities import now
 from dheera.gate import make_key_gate
 from dheera.keys import Secret
+from dheera.limits import Limits
 from dheera.management.authority import KeyAuthority
 from dheera.management.catalogue import ROUTES
 from dheera.management.routes import Office
@@ -31,15 +35,18 @@ from dheera.money import Usd
 from dheera.open_gate import OpenGate
 from dheera.prices import PriceList
 from dheera.proxy.accounting import Accountant
+from dheera.proxy.affording import Affording
 from dheera.proxy.exchange import CALL_ID, Exchanges
 from dheera.proxy.headers import Subnet
 from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
-from dheera.records import Record
-from dheera.settings import KeySettings
+from dheera.records import Alert, Record
+from dheera.settings import AllowanceSettings, KeySettings, LimitSettings
 from dheera.spool.memory import MemorySpool
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_allowances import MemoryAllowances
 from dheera.stores.memory_ledger import MemoryBooks
+from dheera.stores.sheet import Clock, machine_clock
 from dheera.stores.shelves import Shelves
 from dheera.web.api import Branch
 from dheera.web.guarded import Guarded
@@ -121,6 +128,7 @@ class House:
 
     :param resource: what upstream is; a script (``script``) if none is given.
     :param spool: where calls are written down, in place of one in memory.
+    :param clock: of the store that counts allowances.
     """
 
     def __init__(
@@ -138,6 +146,10 @@ class House:
         content: ContentRules | None = None,
         spool: Spool | None = None,
         trusted: Sequence[Subnet] = (),
+        allowances: AllowanceSettings | None = None,
+        proxy_limits: LimitSettings | None = None,
+        end_user_limits: LimitSettings | None = None,
+        clock: Clock = machine_clock,
     ) -> None:
         self.network = Network()
         self.script = Script(self.network)
@@ -148,7 +160,8 @@ class House:
         self.upstream = Upstream(self.agent, parse_base(base), None if api_key is None else Secret(api_key))
         self.keys = keys or KeySettings()
         shelves = Shelves()
-        self.store = MemoryStore(shelves)
+        self.store, self.counts = MemoryStore(shelves), MemoryAllowances(shelves, clock=clock)
+        self.books = MemoryBooks(shelves, settle=self.counts.settle)
         self.spool = MemorySpool()
         self.read = self.spool.reader("test")
         self.prices = PriceList.load(prices or {})
@@ -167,11 +180,40 @@ class House:
         )
         self.gate = self._gate(master_key, open_to_network=open_to_network)
         self.headroom = Headroom(self.keys.inspected_together_bytes)
+        rules = allowances or AllowanceSettings()
+        self.alerts: list[Alert] = []
+        self.allowances = Allowances(
+            self.network, self.counts, rules, lives=self.spool.lives, node="test", alert=self.alerts.append
+        )
+        self.end_users = EndUsers(self.network, self.store, end_user_limits or LimitSettings())
+        affording = Affording(
+            self.allowances,
+            self.end_users,
+            Limits.of_settings(proxy_limits or LimitSettings()),
+            self.prices,
+            rules,
+            self.keys.inspected_bytes,
+            self.headroom,
+            now,
+        )
         self.exchanges = Exchanges(
-            self.gate, self.upstream, accountant, self.keys.inspected_bytes, self.headroom, trusted
+            self.gate,
+            self.upstream,
+            accountant,
+            self.keys.inspected_bytes,
+            self.headroom,
+            trusted,
+            affording=affording,
+            finishes=rules.on_client_left == "finish",
         )
         self.site = Server(self.network, Branch(), server_limits or ServerLimits(), _stamp)
-        office = Office(store=self.store, books=MemoryBooks(shelves), now=now, strict_fields=self.keys.strict_fields)
+        office = Office(
+            store=self.store,
+            books=self.books,
+            allowances=self.counts,
+            now=now,
+            strict_fields=self.keys.strict_fields,
+        )
         authority = KeyAuthority(self.gate, self.store)
         watch = Watch(draining=lambda: self.site.draining, store=self.store, in_flight=lambda: self.metrics.in_flight)
         self.site.resource = make_root(
@@ -182,6 +224,7 @@ class House:
             lambda page: Guarded(page, authority, trusted),
         )
         self.store.open()
+        Deferred.fromCoroutine(self.end_users.open())
 
     def _gate(self, master_key: str | None, *, open_to_network: bool) -> Gate:
         if master_key is None:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.attempts import LONGEST_WAIT_SECONDS
 from dheera.boundaries import Add, Admission, Caller, Put, Query, Rotate
-from dheera.entities import Entity, Key, Team
+from dheera.entities import Budget, Entity, Key, Team, User
 from dheera.errors import (
     BadRequest,
     BlockedKey,
@@ -225,6 +225,34 @@ class Virtual(GateTests):
         self.admit(KEY)
         self.successResultOf(self.store.apply([Put(structs.replace(team, blocked=True))], []))
         self.assertIn("team", self.refused(BlockedKey, KEY).message)
+
+    def test_limits(self) -> None:
+        """
+        An admission tells the limits of the key, of its budget, its team and its user in the team, as they are now; the
+        master key has none.
+        """
+        team = Team(id="t", tpm_limit=20, members=[{"user_id": "u", "rpm_limit": 30}], created_at=NOW, updated_at=NOW)
+        budget = Budget(id="b", max_parallel_requests=40, created_at=NOW, updated_at=NOW)
+        user = User(id="u", alias="Ada", rpm_limit=50, created_at=NOW, updated_at=NOW)
+        self.keep(team, budget, user)
+        self.keep_key(
+            rpm_limit=10, team_id="t", user_id="u", budget_id="b", metadata={"model_rpm_limit": {"small": 15}}
+        )
+        expected = {("key/k", 10), ("key/k", 15), ("key/k", 40), ("team/t", 20), ("member/t/u", 30)}
+        self.assertEqual(expected, {(each.subject, each.cap) for each in self.admit(KEY).limits.all})
+        changed = structs.replace(budget, max_parallel_requests=41)
+        self.successResultOf(self.store.apply([Put(changed)], []))
+        expected = (expected - {("key/k", 40)}) | {("key/k", 41)}
+        self.assertEqual(expected, {(each.subject, each.cap) for each in self.admit(KEY).limits.all})
+        self.assertFalse(self.admit(MASTER).limits)
+
+    def test_limits_of_user(self) -> None:
+        """
+        A key without a team has those of its user.
+        """
+        self.keep(User(id="u", rpm_limit=50, created_at=NOW, updated_at=NOW))
+        self.keep_key(user_id="u")
+        self.assertEqual([("user/u", 50)], [(each.subject, each.cap) for each in self.admit(KEY).limits.all])
 
     def test_away(self) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Add, Grant, Put, Retire
-from dheera.entities import Entity, Key, Team, User
+from dheera.entities import Budget, Entity, Key, Team, User
 from dheera.errors import StoreAway
 from dheera.keyring import Keyring
 from dheera.keys import Digest, digest
@@ -102,13 +102,14 @@ class Held(KeyringTests):
 
     def test_changed(self) -> None:
         """
-        A key that was changed, or whose team or user was, is looked up anew; others stay at hand.
+        A key that was changed, or whose team, user or budget was, is looked up anew; others stay at hand.
         """
         team = Team(id="t", created_at=NOW, updated_at=NOW)
         user = User(id="u", created_at=NOW, updated_at=NOW)
-        keys = [key("a", alias="a"), key("b", alias="b", team_id="t"), key("c", alias="c", user_id="u")]
-        self.keep(team, user, *keys)
-        for changed, lost in ((keys[0], "a"), (team, "b"), (user, "c")):
+        budget = Budget(id="b", created_at=NOW, updated_at=NOW)
+        keys = [key("a", alias="a"), key("b", alias="b", team_id="t", budget_id="b"), key("c", alias="c", user_id="u")]
+        self.keep(team, user, budget, *keys)
+        for changed, lost in ((keys[0], "a"), (team, "b"), (user, "c"), (budget, "b")):
             for name in "abc":
                 self.look_up(name)
             self.successResultOf(self.store.apply([Put(changed)], []))

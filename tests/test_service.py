@@ -28,7 +28,7 @@ from twisted.web.http_headers import Headers
 from dheera.keys import Secret
 from dheera.lifecycle import InOrder
 from dheera.service import Options, build, makeService
-from dheera.settings import Config, Listen, Mistral
+from dheera.settings import Config, LimitSettings, Listen, Mistral
 
 DEMO = Config(demo=True, listen=Listen(host="127.0.0.1", port=0))
 
@@ -118,6 +118,16 @@ class BuildTests(TestCase):
             for offered in ("Bearer sk-master", "bearer sk-master", "Bearer sk-mastex", "Bearer ")
         ]
         self.assertEqual([200, 200, 401, 401], codes)
+
+    async def test_proxy_limits(self) -> None:
+        """
+        The master key sees what limits all calls together.
+        """
+        await self.serve(evolve(DEMO, master_key=Secret("sk-master"), proxy_limits=LimitSettings(rpm_limit=7)))
+        bearer = Headers({"Authorization": ["Bearer sk-master"]})
+        answer = await self.client().get(f"{self.base}/usage", headers=bearer)
+        [limit] = (await answer.json())["limits"]
+        self.assertEqual(("proxy", "requests", 7), (limit["whose"], limit["kind"], limit["cap"]))
 
     async def test_tls(self) -> None:
         """

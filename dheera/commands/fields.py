@@ -97,19 +97,33 @@ OPTIONS: dict[str, tuple[str, Any]] = {
     ),
     "team_id": ("--team", {"metavar": "ID", "help": "The team it belongs to."}),
     "user_id": ("--user", {"metavar": "ID", "help": "The user it belongs to."}),
-    "budget_id": ("--budget", {"metavar": "ID", "help": "A budget that it shares with others."}),
+    "budget_id": (
+        "--budget",
+        {"metavar": "ID", "help": "A budget, made with POST /budget/new, that says what it may; each key by itself."},
+    ),
     "max_budget": (
         "--max-budget",
-        {"metavar": "USD", "callback": dollars, "help": "What it may spend, in US dollars."},
+        {"metavar": "USD", "callback": dollars, "help": "What it may spend, in US dollars; 0: nothing."},
     ),
-    "soft_budget": ("--soft-budget", {"metavar": "USD", "callback": dollars, "help": "At what spend to give notice."}),
+    "soft_budget": (
+        "--soft-budget",
+        {"metavar": "USD", "callback": dollars, "help": "At what spend to send an alert."},
+    ),
     "budget_duration": (
         "--budget-duration",
-        {"metavar": "SPAN", "callback": span, "help": "After which time the spend begins anew: 1d, 1mo."},
+        {
+            "metavar": "SPAN",
+            "callback": span,
+            "help": "After which time the spend begins anew: 24h (at midnight UTC), 7d (on Sundays), 30d or 1mo (on "
+            "the first of the month), 5h (from now on).  [default: never]",
+        },
     ),
-    "rpm_limit": ("--rpm", {"metavar": "NUMBER", "type": COUNT, "help": "Requests a minute."}),
-    "tpm_limit": ("--tpm", {"metavar": "NUMBER", "type": COUNT, "help": "Tokens a minute."}),
-    "max_parallel_requests": ("--max-parallel", {"metavar": "NUMBER", "type": COUNT, "help": "Requests at once."}),
+    "rpm_limit": ("--rpm", {"metavar": "NUMBER", "type": COUNT, "help": "Requests in any minute."}),
+    "tpm_limit": ("--tpm", {"metavar": "NUMBER", "type": COUNT, "help": "Tokens in any minute."}),
+    "max_parallel_requests": (
+        "--max-parallel",
+        {"metavar": "NUMBER", "type": COUNT, "help": "Requests at the same time."},
+    ),
     "key_type": ("--key-type", {"type": click.Choice(sorted(KEY_TYPES)), "help": "What it is for: sets the routes."}),
     "allowed_routes": (
         "--allowed-route",

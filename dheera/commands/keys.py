@@ -72,8 +72,11 @@ def create(connection: Connection, /, *, service_account: bool, quiet: bool, **g
     """
     Make a key.
 
-    The key is printed on standard output, once: dheera does not keep it. Limits and budgets are kept and shown, but
-    this version does not enforce them.
+    The key is printed on standard output, once: dheera does not keep it. A call that may cost more than is left of a
+    budget, or goes beyond a limit, is refused with 429.
+
+    What has no option here, as several budgets at once, and budgets and limits of single models, POST /key/generate
+    takes.
     """
     path = "/key/service-account/generate" if service_account else "/key/generate"
     made = connection.api.call("POST", path, body=said(given))
@@ -116,8 +119,11 @@ def update(connection: Connection, /, *, key: str, clear: Sequence[str], **given
     """
     Change a key. What is not named stays as it is.
 
-    Lists (models, routes, tags) and metadata are replaced as a whole. Limits and budgets are kept and shown, but this
-    version does not enforce them.
+    Lists (models, routes, tags) and metadata are replaced as a whole. New limits and budgets hold from within a second
+    on, on every node; what has been spent stays.
+
+    What has no option here, as several budgets at once, budgets and limits of single models, and a budget that is
+    raised for a while, POST /key/update takes.
     """
     changes = said(given)
     for name in clear:

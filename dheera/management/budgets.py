@@ -15,7 +15,7 @@ from dheera.entities import Budget, Customer, Entity, Key
 from dheera.errors import BadRequest, NotFound
 from dheera.management.acts import Decision, existing, line, revised, settle
 from dheera.management.patches import Names
-from dheera.management.periods import renewed
+from dheera.management.periods import renewed, resetting
 from dheera.management.routes import AnyRoute, Asked, Nothing, Office, Route
 from dheera.management.shapes import LimitFields, Name, Page
 
@@ -107,14 +107,14 @@ _SETTINGS = {
 }
 
 
-def _row(budget: Budget) -> BudgetRow:
+def _row(budget: Budget, now: datetime) -> BudgetRow:
     return BudgetRow(
         budget_id=budget.id,
         created_at=budget.created_at,
         updated_at=budget.updated_at,
         created_by=budget.created_by,
         updated_by=budget.updated_by,
-        **_NAMES.shown(budget),
+        **_NAMES.shown(budget) | {"budget_reset_at": resetting(budget, now)},
     )
 
 
@@ -133,7 +133,9 @@ async def new(office: Office, asked: Asked[NewBudget, Nothing]) -> BudgetRow:
     )
 
     async def decide() -> Decision[BudgetRow]:
-        return Decision(outcome=_row(made), writes=[Add(made)], lines=[line(office, asked, "budget.new", None, made)])
+        return Decision(
+            outcome=_row(made, now), writes=[Add(made)], lines=[line(office, asked, "budget.new", None, made)]
+        )
 
     return await settle(office, decide, called={"id": "budget_id"})
 
@@ -145,9 +147,11 @@ async def update(office: Office, asked: Asked[UpdateBudget, Nothing]) -> BudgetR
 
     async def decide() -> Decision[BudgetRow]:
         before = await existing(office, Budget, asked.body.budget_id, param="budget_id")
-        after = revised(before, office, asked, **renewed(_NAMES.changes(asked.body, before.rest), office.now()))
+        after = revised(before, office, asked, **renewed(_NAMES.changes(asked.body, before.rest), office.now(), before))
         return Decision(
-            outcome=_row(after), writes=[Put(after)], lines=[line(office, asked, "budget.update", before, after)]
+            outcome=_row(after, office.now()),
+            writes=[Put(after)],
+            lines=[line(office, asked, "budget.update", before, after)],
         )
 
     return await settle(office, decide)
@@ -158,7 +162,7 @@ async def info(office: Office, asked: Asked[NamedBudgets, Nothing]) -> list[Budg
     Some budgets: those that there are.
     """
     found = [await office.store.get(Budget, each) for each in dict.fromkeys(asked.body.budgets)]
-    return [_row(budget) for budget in found if budget is not None]
+    return [_row(budget, office.now()) for budget in found if budget is not None]
 
 
 async def list_budgets(office: Office, asked: Asked[Nothing, BudgetListQuery]) -> list[BudgetRow]:
@@ -167,7 +171,7 @@ async def list_budgets(office: Office, asked: Asked[Nothing, BudgetListQuery]) -
     """
     size = asked.query.page_size
     found, _ = await office.store.find(Budget, Query(offset=(asked.query.page - 1) * size, limit=size))
-    return [_row(budget) for budget in found]
+    return [_row(budget, office.now()) for budget in found]
 
 
 async def settings(office: Office, asked: Asked[Nothing, BudgetQuery]) -> list[BudgetSetting]:
@@ -193,7 +197,7 @@ async def delete(office: Office, asked: Asked[DeleteBudget, Nothing]) -> BudgetR
             if count:
                 raise BadRequest(f"{count} {noun} still have this budget: give them another one first.", param="id")
         return Decision(
-            outcome=_row(budget),
+            outcome=_row(budget, office.now()),
             # The first write sees to it that nobody has changed it meanwhile.
             writes=[Put(budget), Remove("budget", budget.id)],
             lines=[line(office, asked, "budget.delete", budget, None)],
@@ -208,8 +212,8 @@ ROUTES: tuple[AnyRoute, ...] = (
     Route(
         path="/budget/new",
         summary="Make a budget",
-        description="Its limits are kept and echoed; this version does not enforce them. `budget_reset_at` follows "
-        "from `budget_duration` unless it is given.",
+        description="Each key and each customer that has it may take as much. `budget_reset_at` follows from "
+        "`budget_duration` unless it is given.",
         body=NewBudget,
         query=Nothing,
         answer=BudgetRow,

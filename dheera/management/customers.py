@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from dheera.boundaries import Add, Put, Query, Remove, Spent, Write
+from dheera.boundaries import Add, Put, Query, Remove, Write
 from dheera.entities import AuditLine, Budget, Customer
 from dheera.errors import BadRequest, NotFound
 from dheera.management.acts import Decision, absent, existing, line, revised, settle
+from dheera.management.counting import counted, spender
 from dheera.management.customer_shapes import (
     CUSTOMERS_AT_ONCE,
     BlockedCustomers,
@@ -26,38 +26,40 @@ from dheera.management.customer_shapes import (
 from dheera.management.patches import Names
 from dheera.management.periods import renewed
 from dheera.management.routes import AnyRoute, Asked, Nothing, Office, Route
+from dheera.management.setting import spending
 from dheera.management.shapes import budget_table
+from dheera.money import Usd
 
 _NAMES = Names(Customer, CustomerFields)
 
 
-async def _rows(office: Office, customers: Iterable[Customer]) -> list[CustomerRow]:
-    budgets: dict[str | None, Budget | None] = {None: None}
-    rows = []
-    for each in customers:
-        if each.budget_id not in budgets:
-            budgets[each.budget_id] = await office.store.get(Budget, each.budget_id or "")
-        budget = budgets[each.budget_id]
-        row = CustomerRow(
+async def _rows(office: Office, customers: list[Customer]) -> list[CustomerRow]:
+    named = dict.fromkeys(each.budget_id for each in customers if each.budget_id is not None)
+    budgets = {each: await office.store.get(Budget, each) for each in named}
+    now = office.now()
+    shared = [budgets.get(each.budget_id or "") for each in customers]
+    spends = await counted(office, [spender(each, now, budget) for each, budget in zip(customers, shared, strict=True)])
+    return [
+        CustomerRow(
             user_id=each.id,
-            litellm_budget_table=None if budget is None else budget_table(budget),
+            litellm_budget_table=None if budget is None else budget_table(budget, now),
             created_at=each.created_at,
             updated_at=each.updated_at,
             created_by=each.created_by,
             updated_by=each.updated_by,
-            **_NAMES.shown(each),
+            **_NAMES.shown(each) | {"spend": spend.amount, "budget_reset_at": spend.resets_at},
         )
-        rows.append(row)
-    return rows
+        for each, budget, spend in zip(customers, shared, spends, strict=True)
+    ]
 
 
-async def _changes(office: Office, body: CustomerFields, rest: dict[str, Any]) -> dict[str, Any]:
+async def _changes(office: Office, body: CustomerFields, before: Customer | None) -> dict[str, Any]:
     """
     What *body* changes, once the budget that it names was found.
     """
     if isinstance(body.budget_id, str):
         await existing(office, Budget, body.budget_id, param="budget_id")
-    return renewed(_NAMES.changes(body, rest), office.now())
+    return renewed(_NAMES.changes(body, {} if before is None else before.rest), office.now(), before)
 
 
 def _made(office: Office, asked: Asked[Any, Any], user_id: str, changes: dict[str, Any]) -> Customer:
@@ -70,12 +72,13 @@ async def new(office: Office, asked: Asked[NamedCustomer, Nothing]) -> CustomerR
     Make a customer.
     """
 
-    async def decide() -> Decision[CustomerRow]:
-        made = _made(office, asked, asked.body.user_id, await _changes(office, asked.body, {}))
-        [row] = await _rows(office, [made])
-        return Decision(outcome=row, writes=[Add(made)], lines=[line(office, asked, "customer.new", None, made)])
+    async def decide() -> Decision[Customer]:
+        made = _made(office, asked, asked.body.user_id, await _changes(office, asked.body, None))
+        writes = [Add(made), *(await spending(office, made) if made.spend != Usd() else [])]
+        return Decision(outcome=made, writes=writes, lines=[line(office, asked, "customer.new", None, made)])
 
-    return await settle(office, decide, called={"id": "user_id"})
+    [row] = await _rows(office, [await settle(office, decide, called={"id": "user_id"})])
+    return row
 
 
 async def update(office: Office, asked: Asked[NamedCustomer, Nothing]) -> CustomerRow:
@@ -83,17 +86,17 @@ async def update(office: Office, asked: Asked[NamedCustomer, Nothing]) -> Custom
     Change a customer.
     """
 
-    async def decide() -> Decision[CustomerRow]:
+    async def decide() -> Decision[Customer]:
         before = await existing(office, Customer, asked.body.user_id, param="user_id")
-        changes = await _changes(office, asked.body, before.rest)
+        changes = await _changes(office, asked.body, before)
         after = revised(before, office, asked, **changes)
         writes: list[Write] = [Put(after)]
         if "spend" in changes:
-            writes.append(Spent("customer", after.id, after.spend))
-        [row] = await _rows(office, [after])
-        return Decision(outcome=row, writes=writes, lines=[line(office, asked, "customer.update", before, after)])
+            writes += await spending(office, after)
+        return Decision(outcome=after, writes=writes, lines=[line(office, asked, "customer.update", before, after)])
 
-    return await settle(office, decide)
+    [row] = await _rows(office, [await settle(office, decide)])
+    return row
 
 
 async def info(office: Office, asked: Asked[Nothing, CustomerQuery]) -> CustomerRow:
@@ -149,7 +152,7 @@ async def unblock(office: Office, asked: Asked[NamedCustomers, Nothing]) -> Unbl
 async def _set_blocked(office: Office, asked: Asked[NamedCustomers, Nothing], *, blocked: bool) -> list[CustomerRow]:
     action = "customer.block" if blocked else "customer.unblock"
 
-    async def decide() -> Decision[list[CustomerRow]]:
+    async def decide() -> Decision[list[Customer]]:
         customers: list[Customer] = []
         writes: list[Write] = []
         lines: list[AuditLine] = []
@@ -165,18 +168,22 @@ async def _set_blocked(office: Office, asked: Asked[NamedCustomers, Nothing], *,
                 raise absent(Customer, each, param="user_ids")
             customers.append(after)
             lines.append(line(office, asked, action, before, after))
-        return Decision(outcome=await _rows(office, customers), writes=writes, lines=lines)
+        return Decision(outcome=customers, writes=writes, lines=lines)
 
-    return await settle(office, decide, called={"id": "user_ids"})
+    return await _rows(office, await settle(office, decide, called={"id": "user_ids"}))
 
 
-_LIMITS = "Limits are kept and echoed; this version does not enforce them, nor does it look for customers in calls yet."
+_CALLS = (
+    "A call is for the customer whom it names: in the header `x-dheera-end-user` (`x-litellm-end-user-id`, "
+    "`x-litellm-customer-id`), or in its body as `user` or `metadata.user_id`. Limits are those of all such calls "
+    "together, with whatever key."
+)
 
 ROUTES: tuple[AnyRoute, ...] = (
     Route(
         path="/customer/new",
         summary="Make a customer",
-        description=f"{_LIMITS} `litellm_budget_table` shows the shared budget that it names; limits of its own stand "
+        description=f"{_CALLS} `litellm_budget_table` shows the shared budget that it names; limits of its own stand "
         "beside it.",
         body=NamedCustomer,
         query=Nothing,
@@ -187,7 +194,7 @@ ROUTES: tuple[AnyRoute, ...] = (
     Route(
         path="/customer/update",
         summary="Change a customer",
-        description=_LIMITS,
+        description=f"Fields that are absent are kept; `null` goes back to the default. {_CALLS}",
         body=NamedCustomer,
         query=Nothing,
         answer=CustomerRow,
@@ -227,7 +234,8 @@ ROUTES: tuple[AnyRoute, ...] = (
     Route(
         path="/customer/block",
         summary="Block customers",
-        description=f"Those that do not exist are made, and blocked. {_LIMITS}",
+        description="Those that do not exist are made, and blocked: from within a second on, calls for them are "
+        f"refused. {_CALLS}",
         body=NamedCustomers,
         query=Nothing,
         answer=BlockedCustomers,

@@ -16,6 +16,7 @@ from msgspec.inspect import DictType, ListType, LiteralType, Metadata, StructTyp
 
 from dheera.entities import decoded
 from dheera.errors import BadRequest, Invalid
+from dheera.management.budget_shapes import misfits
 from dheera.management.shapes import DEEPEST, WANTED, utc
 from dheera.money import Usd
 
@@ -227,8 +228,8 @@ def _told(name: str) -> str:
 
 def _check(made: object, place: Place) -> None:
     """
-    What types do not say. Times have a place in the calendar; and no amount that somebody may spend is negative: the
-    one fault of a field that is answered with 400, as scripts expect it.
+    What types do not say. Times have a place in the calendar; limits can be held to; and no amount that somebody may
+    spend is negative: the one fault of a field that is answered with 400, as scripts expect it.
     """
     if isinstance(made, list):
         for at, each in enumerate(made):
@@ -236,6 +237,11 @@ def _check(made: object, place: Place) -> None:
     elif isinstance(made, Struct):
         for name in made.__struct_fields__:
             _check(getattr(made, name), (*place, name))
+        if wrong := [
+            ((*place, *(_told(each) if isinstance(each, str) else each for each in way)), text, "value_error")
+            for way, text in misfits(made)
+        ]:
+            raise Invalid(wrong[:NAMED_FAULTS])
     elif isinstance(made, Usd) and made < Usd():
         raise BadRequest(f"{place[-1]} must not be negative.", param=str(place[-1]))
     elif isinstance(made, datetime):

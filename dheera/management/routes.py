@@ -18,7 +18,9 @@ from dheera.bookkeeping import Books
 from dheera.boundaries import Caller, Store
 from dheera.entities import Key
 from dheera.errors import Refusal
+from dheera.holding import AllowanceStore
 from dheera.keys import Digest
+from dheera.settings import LimitSettings
 
 BODY_LIMIT_BYTES = 1024 * 1024
 
@@ -80,14 +82,18 @@ class Office:
     What verbs work with.
 
     :param books: the ledger.
+    :param allowances: in the same database.
     :param now: the time, aware and in UTC.
+    :param proxy_limits: of all calls together, as the operator has set them.
     :param strict_fields: whether fields that a route does not know are faults.
     :param reserved: digests that no virtual key may have: that of the master key.
     """
 
     store: Store
     books: Books
+    allowances: AllowanceStore
     now: Callable[[], datetime]
+    proxy_limits: LimitSettings = field(factory=LimitSettings)
     strict_fields: bool = False
     reserved: frozenset[Digest] = field(default=frozenset(), repr=False)
 

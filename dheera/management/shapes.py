@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from dheera.durations import PATTERN
 from dheera.entities import Budget
+from dheera.management.periods import resetting
 from dheera.money import LARGEST, Usd
 
 LARGEST_COUNT = 2**53 - 1
@@ -31,7 +32,11 @@ _VISIBLE = r"^[^\x00-\x1f\x7f-\x9f]*" + _END
 _SPAN = PATTERN.removeprefix("^").removesuffix("$")
 _PLAIN = {WANTED: "text without control characters"}
 _LIKE_A_SPAN = "a whole number and one of s, m, h, d, w, mo: `30s`, `15m`, `12h`, `30d`, `2w`, `1mo`"
-_NOT_ENFORCED = "Kept and echoed; this version does not enforce it."
+
+_PERIOD = (
+    "After which time the budget begins anew: `24h` each midnight, `7d` each Sunday, `30d` and `1mo` each first of a "
+    "month, in UTC; others from when they were set. Not set: never."
+)
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256, pattern=_VISIBLE, extra=_PLAIN)]
 """
@@ -49,9 +54,9 @@ Reference: TypeAlias = Annotated[
     ),
 ]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_COUNT)]
-Limit: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_COUNT, description=_NOT_ENFORCED)]
+Limit: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_COUNT, description="How many, at most; 0: none.")]
 Amount: TypeAlias = Annotated[Usd, Meta(description="US dollars, to the nearest billionth.")]
-Ceiling: TypeAlias = Annotated[Usd, Meta(description=f"US dollars, to the nearest billionth. {_NOT_ENFORCED}")]
+Ceiling: TypeAlias = Annotated[Usd, Meta(description="US dollars, to the nearest billionth; 0: nothing may be spent.")]
 Span: TypeAlias = Annotated[
     str,
     Meta(
@@ -72,7 +77,17 @@ Instant: TypeAlias = Annotated[datetime, Meta(description="RFC 3339; without an 
 Names: TypeAlias = Annotated[list[Name], Meta(max_length=ITEMS)]
 Document: TypeAlias = Annotated[dict[str, Any], Meta(max_length=ITEMS)]
 Documents: TypeAlias = Annotated[list[Document], Meta(max_length=ITEMS)]
-Limits: TypeAlias = Annotated[dict[Name, Count], Meta(max_length=ITEMS, description=_NOT_ENFORCED)]
+Limits: TypeAlias = Annotated[
+    dict[Name, Count],
+    Meta(max_length=ITEMS, description="How many in any minute, at most, by model, or pattern with `*`."),
+]
+ModelBudgets: TypeAlias = Annotated[
+    Document,
+    Meta(
+        description="Budgets of single models, or patterns with `*`, each an amount or an amount and after which time "
+        'it begins anew: `{"mistral-large-*": {"budget_limit": 0.5, "time_period": "1d"}, "codestral-latest": 2}`.'
+    ),
+]
 Kept: TypeAlias = Annotated[Any, Meta(description="Kept and echoed as it is; not acted on.")]
 """
 Any JSON for a field of which dheera makes no use.
@@ -86,14 +101,27 @@ class LimitFields(Struct, kw_only=True, frozen=True):
     from outside.
     """
 
-    max_budget: Ceiling | UnsetType | None = UNSET
-    soft_budget: Ceiling | UnsetType | None = UNSET
-    budget_duration: Span | UnsetType | None = UNSET
-    budget_reset_at: Instant | UnsetType | None = UNSET
-    tpm_limit: Limit | UnsetType | None = UNSET
-    rpm_limit: Limit | UnsetType | None = UNSET
-    max_parallel_requests: Limit | UnsetType | None = UNSET
-    model_max_budget: Document | UnsetType | None = UNSET
+    max_budget: (
+        Annotated[
+            Ceiling,
+            Meta(description="US dollars that may be spent. A call that may cost more than is left is refused."),
+        ]
+        | UnsetType
+        | None
+    ) = UNSET
+    soft_budget: (
+        Annotated[Ceiling, Meta(description="US dollars; an alert is sent when so many are spent.")] | UnsetType | None
+    ) = UNSET
+    budget_duration: Annotated[Span, Meta(description=_PERIOD)] | UnsetType | None = UNSET
+    budget_reset_at: (
+        Annotated[Instant, Meta(description="When `spend` begins anew next. Of use where no calendar says it.")]
+        | UnsetType
+        | None
+    ) = UNSET
+    tpm_limit: Annotated[Limit, Meta(description="Tokens in any minute.")] | UnsetType | None = UNSET
+    rpm_limit: Annotated[Limit, Meta(description="Requests in any minute.")] | UnsetType | None = UNSET
+    max_parallel_requests: Annotated[Limit, Meta(description="Requests at the same time.")] | UnsetType | None = UNSET
+    model_max_budget: ModelBudgets | UnsetType | None = UNSET
 
 
 class BudgetTable(Struct, kw_only=True, frozen=True):
@@ -112,7 +140,7 @@ class BudgetTable(Struct, kw_only=True, frozen=True):
     model_max_budget: dict[str, Any]
 
 
-def budget_table(budget: Budget) -> BudgetTable:
+def budget_table(budget: Budget, now: datetime) -> BudgetTable:
     """
     *budget* as others show it.
     """
@@ -121,7 +149,7 @@ def budget_table(budget: Budget) -> BudgetTable:
         max_budget=budget.max_budget,
         soft_budget=budget.soft_budget,
         budget_duration=budget.budget_duration,
-        budget_reset_at=budget.budget_reset_at,
+        budget_reset_at=resetting(budget, now),
         tpm_limit=budget.tpm_limit,
         rpm_limit=budget.rpm_limit,
         max_parallel_requests=budget.max_parallel_requests,

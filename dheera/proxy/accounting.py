@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from attrs import define, field, frozen
 from twisted.logger import Logger
 
+from dheera.allowances.hold import Hold
 from dheera.bookkeeping import Spool, Tally
 from dheera.boundaries import Admission, Caller
 from dheera.content import Capture, ContentPolicy, ContentRules
@@ -23,11 +23,13 @@ from dheera.errors import ConnectFailed, Refusal, Unavailable
 from dheera.keys import without_keys
 from dheera.money import Usd
 from dheera.prices import PriceList
+from dheera.proxy.asking import method_of
 from dheera.proxy.notes import LONGEST_PATH, LONGEST_TEXT, noted, place, tags
+from dheera.proxy.telling import end, told
 from dheera.proxy.watching import AnswerWatch, RequestWatch
 from dheera.records import Begun, Outcome, Record
 from dheera.routes import judged
-from dheera.settlement import NOTHING, Deed, Settlement, settled
+from dheera.settlement import NOTHING, Deed, Settlement, charged, settled
 from dheera.usage import Reading, Wanted
 from dheera.wire.heads import Fields
 from dheera.wire.request import Request
@@ -35,9 +37,6 @@ from dheera.wire.response import Response
 
 log = Logger()
 
-COST = b"x-dheera-response-cost"
-KEY_SPEND = b"x-dheera-key-spend"
-OVERHEAD = b"x-dheera-overhead-ms"
 MICRO = 1_000_000
 
 
@@ -74,18 +73,20 @@ class Accountant:
 class Account:
     """
     What is known of one exchange.
+
+    :ivar endpoint: as in `dheera.records.Begun`.
     """
 
     _office: Accountant
     _request: Request
-    _call_id: str
+    call_id: str
     _started: float
     _started_at: datetime
     _answer: AnswerWatch
     _caller: Caller | None = field(default=None, init=False)
     _path: bytes = field(default=b"", init=False)
     _place: str = field(default="", init=False)
-    _endpoint: str = field(default=OTHER, init=False)
+    endpoint: str = field(default=OTHER, init=False)
     _admission: Admission | None = field(default=None, init=False)
     _asking: RequestWatch | None = field(default=None, init=False)
     _response: Response | None = field(default=None, init=False)
@@ -96,6 +97,8 @@ class Account:
     _begun: dict[str, Any] | None = field(default=None, init=False)
     _reading: Reading | None = field(default=None, init=False)
     _due: Settlement | None = field(default=None, init=False)
+    _hold: Hold | None = field(default=None, init=False)
+    _is_left: bool = field(default=False, init=False)
 
     def asked(self, caller: Caller, path: bytes) -> None:
         """
@@ -108,6 +111,27 @@ class Account:
         They may.
         """
         self._admission = admission
+        try:
+            self._place, _ = judged(self._path)
+            self.endpoint = endpoint_of(self._place)
+        except Refusal:
+            self.endpoint = OTHER
+
+    def end_user(self) -> str | None:
+        """
+        Whom the call is for: as a header says, or the body if all of it is here.
+        """
+        said = None if self._caller is None or not self._caller.end_user else noted(self._caller.end_user)
+        body = self._request.body
+        if said or body is None or body.whole() is None:
+            return said
+        return self._look().wanted().end_user
+
+    def afforded(self, hold: Hold | None) -> None:
+        """
+        They can pay for it; so much is held.
+        """
+        self._hold = hold
 
     def begin(self) -> None:
         """
@@ -142,35 +166,51 @@ class Account:
         """
         self._answered = self._office.clock()
         self._response = response
-        self._answer.begin(response, self._endpoint, self._request.method, self._wanted())
+        self._answer.begin(response, self.endpoint, self._request.method, self._wanted())
 
-    def fields(self, whole: bytes | None) -> Fields:
+    def fields(self, response: Response, whole: bytes | None) -> Fields:
         """
-        What the client is told in header lines of ours.
+        What the client is told in header lines of ours, beside those of *response*.
 
         :param whole: the answer's body, if all of it is here.
         """
-        fields: Fields = []
         try:
-            self._tell(fields, whole)
+            if whole is not None:
+                self._answer.saw(whole)
+                self._reading = self._answer.reading()
+                self._due = self._settle(self._reading, is_whole=True)
+            if self._answered is not None:
+                self._overhead = self._office.clock() - self._answered + self._sent - self._started
+            key = None if self._admission is None else self._admission.key
+            spend = None if key is None else self._office.spends(key.id) or key.spend
+            return told(response, due=self._due, spend=spend, overhead_seconds=self._overhead, hold=self._hold)
         except Exception:  # noqa: BLE001 - the client gets its answer
-            log.failure("Bug: what is known of call {call_id} cannot be told to the client", call_id=self._call_id)
-        return fields
+            log.failure("Bug: what is known of call {call_id} cannot be told to the client", call_id=self.call_id)
+            return []
 
-    def _tell(self, fields: Fields, whole: bytes | None) -> None:
-        if whole is not None:
-            self._answer.saw(whole)
-            self._reading = self._answer.reading()
-            self._due = self._settle(self._reading, is_whole=True)
-            if (
-                self._due.cost_nano_usd is not None and self._due.once is None
-            ):  # the ledger knows whether it is the first
-                fields.append((COST, _dollars(self._due.cost_nano_usd)))
-        if self._admission is not None and (key := self._admission.key) is not None:
-            fields.append((KEY_SPEND, _dollars((self._office.spends(key.id) or key.spend).nano)))
-        if self._answered is not None:
-            self._overhead = self._office.clock() - self._answered + self._sent - self._started
-            fields.append((OVERHEAD, b"%.3f" % (self._overhead * 1000)))
+    def leave(self, *, finishes: bool) -> bool:
+        """
+        The client has left.
+
+        :param finishes: answers are to be read to their end all the same. The output of a batch is in any case: it is
+            billed as a whole, also to whoever does without its last byte.
+        :return: upstream has all of the request, and is to be listened to until it has answered.
+        """
+        if self._attempts == 0 or self._request.upgrade_to is not None or not self._look().has_all:
+            return False
+        if not finishes and not any(part.is_batch for part in self._answer.reading().parts):
+            return False
+        self._is_left = True
+        if self._response is not None:
+            self._response.resumeProducing()  # nobody is there any more who was too slow
+        return True
+
+    @property
+    def is_left(self) -> bool:
+        """
+        The client has left, and upstream is listened to.
+        """
+        return self._is_left
 
     def close(self, outcome: Outcome, failure: Refusal | None = None) -> None:
         """
@@ -183,13 +223,15 @@ class Account:
             if failure is not None:
                 self._office.tally.refused(failure)
                 if self._admission is None and isinstance(failure.known_as, Admission):
-                    self._admission = failure.known_as
+                    self.admitted(failure.known_as)
             if self._admission is not None:
                 record = self._record(outcome, failure)
                 self._office.spool.end(record)
                 self._office.notice(record)
         except Exception:  # noqa: BLE001 - the client is answered; what began is ended as interrupted at the next start
-            log.failure("Bug: call {call_id} has no record", call_id=self._call_id)
+            log.failure("Bug: call {call_id} has no record", call_id=self.call_id)
+        if self._hold is not None:
+            end(self._hold, record, reached=self._has_reached(failure))
         self._office.tally.ended(record)
 
     # What it is made of.
@@ -199,14 +241,9 @@ class Account:
         At what is asked for, if that was not done yet.
         """
         if self._asking is None:
-            try:
-                self._place, _ = judged(self._path)
-                self._endpoint = endpoint_of(self._place)
-            except Refusal:
-                self._endpoint = OTHER
             rules = self._office.content
             is_shown = self._policy() == "full"
-            self._asking = RequestWatch(self._request, self._endpoint, Capture(rules.limit_bytes) if is_shown else None)
+            self._asking = RequestWatch(self._request, self.endpoint, Capture(rules.limit_bytes) if is_shown else None)
             if is_shown:
                 self._answer = AnswerWatch(self._office.clock, Capture(rules.limit_bytes))
         return self._asking
@@ -225,24 +262,25 @@ class Account:
         key = admission.key
         return {
             **admission.whose,
-            "call_id": self._call_id,
+            "call_id": self.call_id,
             "started_at": self._started_at,
             "node": self._office.node,
             "method": self._request.method.decode("ascii"),
             "path": noted(self._path.partition(b"?")[0], LONGEST_PATH),
-            "endpoint": self._endpoint,
+            "endpoint": self.endpoint,
             "model": wanted.model,
             "request_bytes": asking.announced_bytes(),
             "client": place(caller.peer),
             "user_agent": noted(caller.program),
             "end_user": (noted(caller.end_user) if caller.end_user else None) or wanted.end_user,
             "tags": tags(caller.tags, (key.tags or ()) if key else (), wanted.tags),
+            "held_nano_usd": None if self._hold is None else self._hold.nano,
         }
 
     def _settle(self, reading: Reading, *, is_whole: bool) -> Settlement:
         deed = Deed(
-            endpoint=self._endpoint,
-            method=self._request.method.decode("ascii"),
+            endpoint=self.endpoint,
+            method=method_of(self._request),  # a WebSocket begins with a GET, and is none
             path=self._place,
             at=self._started_at,
             wanted=self._wanted(),
@@ -251,25 +289,29 @@ class Account:
             status=None if self._response is None else self._response.code,
             is_whole=is_whole,
         )
-        return settled(deed, self._office.prices)
+        due = settled(deed, self._office.prices)
+        return due if self._hold is None else charged(due, self._hold.nano)
 
-    def _due_for(self, outcome: Outcome, failure: Refusal | None, reading: Reading) -> Settlement:
+    def _due_for(self, failure: Refusal | None, reading: Reading, *, is_whole: bool) -> Settlement:
         if self._due is not None:
             return self._due
-        if self._attempts == 0 or isinstance(failure, ConnectFailed | Unavailable):
+        if not self._has_reached(failure):
             return NOTHING
         if self._response is None and self._asking is not None and not self._asking.has_all:
             return NOTHING  # upstream does not begin on half a request
-        return self._settle(reading, is_whole=outcome == "complete")
+        return self._settle(reading, is_whole=is_whole)
 
     def _record(self, outcome: Outcome, failure: Refusal | None) -> Record:
         office, asking, answer = self._office, self._look(), self._answer
         begun = self._begun or self._beginning(asking)
         begun["request_bytes"] = asking.received_bytes() + answer.size_up
         reading, wanted = self._reading or answer.reading(), asking.wanted()
-        if outcome == "client_left" and reading.events and reading.parts and not answer.is_socket:
+        is_whole = outcome == "complete"
+        if is_whole and self._is_left:
+            outcome = "client_left"
+        elif outcome == "client_left" and reading.events and reading.parts and not answer.is_socket:
             outcome = "complete"  # clients hang up as soon as they have read that it is over, before the body's end
-        due = self._due_for(outcome, failure, reading)
+        due = self._due_for(failure, reading, is_whole=is_whole or outcome == "complete")
         return Record(
             **begun,
             outcome=outcome,
@@ -297,6 +339,12 @@ class Account:
             response=answer.content(office.content.redaction),
         )
 
+    def _has_reached(self, failure: Refusal | None) -> bool:
+        """
+        Upstream may have seen something of it.
+        """
+        return self._attempts > 0 and not isinstance(failure, ConnectFailed | Unavailable)
+
     def _status(self, failure: Refusal | None) -> int | None:
         """
         What the client was answered, as far as it was.
@@ -304,8 +352,3 @@ class Account:
         if self._response is not None:
             return self._response.code
         return None if failure is None else failure.status
-
-
-@lru_cache(maxsize=1024)
-def _dollars(nano: int) -> bytes:
-    return str(Usd(nano)).encode("ascii")

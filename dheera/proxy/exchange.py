@@ -1,13 +1,14 @@
 """
-The story of one exchange: admit, send, relay, account for it.
+The story of one exchange: admit, afford, send, relay, account for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import define
-from twisted.internet.defer import CancelledError, Deferred
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,9 +16,10 @@ from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
 from dheera.errors import ClientLeft, Refusal, UpstreamError
 from dheera.proxy.accounting import Account, Accountant
+from dheera.proxy.affording import Affording
 from dheera.proxy.headers import Subnet, caller, downward, interim, upward
 from dheera.proxy.inspection import inspect
-from dheera.proxy.relay import relay
+from dheera.proxy.relay import listen, relay
 from dheera.proxy.target import map_target
 from dheera.proxy.tunnel import tunnel
 from dheera.proxy.upstream import Upstream
@@ -41,6 +43,7 @@ class Exchanges:
     :param inspected_bytes: largest body that is read for the model it names, where a key demands it.
     :param headroom: for all such bodies together, as long as their exchanges last.
     :param trusted: networks of proxies whose word is taken on whom they speak for.
+    :param finishes: an answer whose client has left is read to its end, for its usage.
     """
 
     _gate: Gate
@@ -49,20 +52,49 @@ class Exchanges:
     _inspected_bytes: int
     _headroom: Headroom
     _trusted: Sequence[Subnet] = ()
+    _affording: Affording | None = field(default=None, kw_only=True)
+    _finishes: bool = field(default=False, kw_only=True)
+    _alone: set[Deferred[None]] = field(factory=set, init=False)
 
     def begin(self, request: Request) -> None:
         """
-        Run the exchange of *request* to its end. The client's leaving cancels it, and nothing else anywhere asks
-        whether the client is still there.
+        Run the exchange of *request* to its end. The client's leaving cancels it, unless its answer is to be read all
+        the same.
         """
         call_id = new_call_id()
-        exchange = Deferred.fromCoroutine(self._run(request, call_id))
+        account = self._accountant.open(request, call_id)
+        exchange = Deferred.fromCoroutine(self._run(request, call_id, account))
         if not exchange.called:
-            request.when_left(exchange.cancel)
+            request.when_left(lambda: self._left(exchange, account))
         exchange.addErrback(_broken, request, call_id)
 
-    async def _run(self, request: Request, call_id: str) -> None:
-        account = self._accountant.open(request, call_id)
+    async def close(self, seconds: float, reactor: IReactorTime) -> None:
+        """
+        Wait for the answers that are read though their clients have left, and end what is not over then.
+        """
+        if self._alone:
+            over = DeferredList([*self._alone])
+            late = reactor.callLater(seconds, self._give_up)
+            await over
+            if late.active():
+                late.cancel()
+
+    def _give_up(self) -> None:
+        for exchange in [*self._alone]:
+            exchange.cancel()
+
+    def _left(self, exchange: Deferred[None], account: Account) -> None:
+        if not account.leave(finishes=self._finishes):
+            exchange.cancel()
+            return
+        self._alone.add(exchange)
+        exchange.addBoth(self._forget, exchange)
+
+    def _forget(self, result: object, exchange: Deferred[None]) -> object:
+        self._alone.discard(exchange)
+        return result
+
+    async def _run(self, request: Request, call_id: str, account: Account) -> None:
         try:
             await self._exchange(request, call_id.encode("ascii"), account)
         except Refusal as refusal:
@@ -93,6 +125,9 @@ class Exchanges:
         account.admitted(admission)
         if admission.models is not None:
             await inspect(request, path, admission.models, self._inspected_bytes, self._headroom)
+        affording = self._affording
+        if affording is not None and affording.concerns(admission):
+            await affording.afford(request, path, admission, account)
         websocket = request.upgrade_to is not None
         crossing: Fields = upward(fields, upstream.authorization(), websocket=websocket)
         account.begin()
@@ -105,6 +140,9 @@ class Exchanges:
             retried=account.sent_again,
         )
         account.answered(response)
+        if account.is_left:
+            await listen(response, account.answer.saw)
+            return
         crossing = downward(response.fields, upstream.base)
         crossing.append((CALL_ID, call_id))
         if response.code == SWITCHING_PROTOCOLS:
@@ -114,7 +152,7 @@ class Exchanges:
         if response.code >= FIRST_ERROR_STATUS:
             crossing.append((ERROR_SOURCE, b"upstream"))
         whole = response.whole()
-        crossing += account.fields(whole)
+        crossing += account.fields(response, whole)
         request.begin(response.code, response.phrase, crossing)
         if whole is None:
             await relay(response, request, account.answer.saw)

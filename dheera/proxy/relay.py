@@ -1,5 +1,5 @@
 """
-Upstream's body to the client, piece by piece, with back-pressure; and both ways of leaving.
+Upstream's body to the client, piece by piece, with back-pressure; and the ways of leaving.
 """
 
 from __future__ import annotations
@@ -79,3 +79,40 @@ def relay(response: Response, request: Request, watch: Watcher) -> Deferred[None
     response.deliverBody(relaying)
     request.flush()
     return relaying.done
+
+
+class _Listening(Protocol):
+    """
+    Receives the body of *response* for whoever watches, and nobody else.
+    """
+
+    def __init__(self, response: Response, watch: Watcher) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: response.abortConnection())
+        self._watch = watch
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        A piece that nobody else wants.
+        """
+        self._watch(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        That was all, or upstream broke off.
+        """
+        if not self.done.called:
+            if reason.check(ResponseDone):
+                self.done.callback(None)
+            else:
+                self.done.errback(reason)
+
+
+def listen(response: Response, watch: Watcher) -> Deferred[None]:
+    """
+    Let *watch* see the body of *response*, though no client is there.
+
+    :return: fires after the last piece; fails with an ``UpstreamError`` if upstream broke off. Cancel it to end that.
+    """
+    listening = _Listening(response, watch)
+    response.deliverBody(listening)
+    return listening.done

@@ -197,6 +197,13 @@ class Request(server.Request):
             self.sentLength += len(data)
             self.channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
+    def unregisterProducer(self) -> None:
+        """
+        Nobody brings anything more; also when the client has left.
+        """
+        if not self._disconnected:
+            super().unregisterProducer()  # type: ignore[no-untyped-call]  # Twisted has no types there
+
     def finish(self) -> None:
         """
         The answer is complete.

@@ -18,7 +18,9 @@ from dheera.cli import dheera_ai
 from dheera.commands.fields import OPTIONS
 from dheera.config import CONFIG_VARIABLE, ENVIRONMENT
 from dheera.entities import Budget, Team
+from dheera.holding import Allowance, Claim, Share, Turn
 from dheera.keys import digest
+from dheera.money import NANO
 from tests.commands.bridge import Bridge
 from tests.management.office import MASTER, START, Desk
 
@@ -443,11 +445,65 @@ class InfoTests(KeysCase):
             "models             a*",
             "routes             all but sensitive ones",
             "spend              0.00 USD",
-            "budget             50.00 USD each 1mo, anew at 2026-04-01 12:00 UTC",
+            "budget             50.00 USD each 1mo, anew at 2026-04-01 00:00 UTC",
             "created            2026-03-01 12:00 UTC by master",
         ):
             self.assertIn(line + "\n", told)
         self.assertEqual("ada", self.read("info", "ada")["key_alias"])
+
+    def test_more_budgets(self) -> None:
+        """
+        Budgets beside the usual one are told, each with its span; so is what a shared one says.
+        """
+        windows = [{"budget_duration": "1d", "max_budget": 5}]
+        models = {"a*": {"budget_limit": 0.5, "time_period": "7d"}, "b": "0.25", "c": {"max_budget": 2}}
+        self.desk.post("/budget/new", {"budget_id": "pot", "max_budget": 7, "budget_duration": "1mo"})
+        self.desk.generate(key_alias="ada", budget_limits=windows, model_max_budget=models, budget_id="pot")
+        told = self.done("info", "ada")
+        for line in (
+            "budget             -",
+            "and                5.00 USD each 1d",
+            "for a model        0.50 USD each 7d: a*",
+            "for a model        0.25 USD: b",
+            "for a model        2.00 USD: c",
+            "shared budget      pot: 7.00 USD each 1mo, anew at 2026-04-01 00:00 UTC",
+        ):
+            self.assertIn(line + "\n", told)
+
+    def test_limits(self) -> None:
+        """
+        At what spend an alert is sent, what is held, and the limits of single models, wherever they are written.
+        """
+        made = self.desk.generate(
+            key_alias="ada",
+            max_budget=1,
+            soft_budget=0.75,
+            model_rpm_limit={"a*": 1000},
+            model_max_budget={"b": {"tpm_limit": 0}},
+            metadata={"model_tpm_limit": {"c": 5}},
+        )
+        allowance = Allowance(subject=f"key/{made['key_id']}", kind="usd")
+        claim = Claim(call_id="one", shares=[Share(allowance=allowance, cap=NANO, amount=NANO // 4)])
+        free = self.done("info", "ada")
+        self.desk.allowances.turn(Turn(owner="w1", claims=[claim]))
+        told = self.done("info", "ada")
+        for line in (
+            "held               0.25 USD by calls that are under way",
+            "alert at           0.75 USD",
+            "for a model        1,000 requests a minute: a*",
+            "for a model        0 tokens a minute: b",
+            "for a model        5 tokens a minute: c",
+        ):
+            self.assertIn(line + "\n", told)
+        self.assertEqual(3, told.count("for a model"))
+        self.assertNotIn("held  ", free)
+
+    def test_what_has_no_option(self) -> None:
+        """
+        The help says where to say what cannot be said here.
+        """
+        for command, path in (("create", "/key/generate"), ("update", "/key/update")):
+            self.assertIn(f"POST {path} takes.", " ".join(self.done(command, "-h").split()))
 
     def test_several(self) -> None:
         """
@@ -661,6 +717,20 @@ class ListTests(KeysCase):
         self.assertTrue(second.startswith(row["key_id"]))
         self.assertIn("1,234.50  2026-03-31 12:00  ", second)
         self.assertEqual("2 in all.\n", result.stderr)
+
+    def test_budgets(self) -> None:
+        """
+        When a budget begins anew is told where one does, beside what was spent since it did last.
+        """
+        self.done("create", "--alias", "ada", "--max-budget", "10", "--budget-duration", "30d")
+        self.done("create", "--alias", "grace", "--budget-duration", "30d")
+        self.desk.post("/key/update", {"key": self.read("info", "ada")["key_id"], "spend": 4})
+        head, *lines = self.done("list", "--sort", "alias", "--ascending").splitlines()
+        self.assertIn("SPEND USD  BUDGET USD  ANEW (UTC)        EXPIRES (UTC)", head)
+        self.assertIn("     4.00       10.00  2026-04-01 00:00  -", lines[0])
+        self.assertIn("     0.00           -  -                 -", lines[1])
+        self.done("delete", "--yes", "ada")
+        self.assertNotIn("ANEW", self.done("list"))
 
     def test_types(self) -> None:
         """

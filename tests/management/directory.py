@@ -18,6 +18,7 @@ from dheera.management.catalogue import ROUTES
 from dheera.management.openapi import describe
 from dheera.management.routes import Actor, AnyRoute, Asked, Nothing, Office
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_allowances import MemoryAllowances
 from dheera.stores.memory_ledger import MemoryBooks
 from tests.management.office import START, AtDesk
 
@@ -77,7 +78,7 @@ class Contested(MemoryStore):
         """
         store = cls()
         store.open()
-        return store, Office(store=store, books=MemoryBooks(), now=lambda: START)
+        return store, Office(store=store, books=MemoryBooks(), allowances=MemoryAllowances(), now=lambda: START)
 
 
 class AtDirectory(AtDesk):

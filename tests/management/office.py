@@ -20,9 +20,12 @@ from dheera.entities import AuditLine, Key
 from dheera.errors import NotAuthenticated, UnknownKey
 from dheera.keys import digest
 from dheera.management.catalogue import ROUTES
+from dheera.management.periods import micros
 from dheera.management.routes import Actor, AnyRoute, Authority, Office
 from dheera.proxy.exchange import CALL_ID
+from dheera.settings import LimitSettings
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_allowances import MemoryAllowances
 from dheera.stores.memory_ledger import MemoryBooks
 from dheera.stores.shelves import Shelves
 from dheera.web.api import Branch
@@ -93,17 +96,21 @@ class Desk:
         store: MemoryStore | None = None,
         books: MemoryBooks | None = None,
         routes: Sequence[AnyRoute] = ROUTES,
+        proxy_limits: LimitSettings | None = None,
     ) -> None:
         self.now = START
         self.network = Network()
-        shelves = Shelves()
+        shelves = self.shelves = Shelves()
         self.store = store or MemoryStore(shelves)
-        self.books = books or MemoryBooks(shelves)
+        self.allowances = MemoryAllowances(shelves, clock=lambda: micros(self.now))
+        self.books = books or MemoryBooks(shelves, settle=self.allowances.settle)
         self.store.open()
         self.office = Office(
             store=self.store,
             books=self.books,
+            allowances=self.allowances,
             now=lambda: self.now,
+            proxy_limits=proxy_limits or LimitSettings(),
             strict_fields=strict_fields,
             reserved=frozenset({digest(MASTER.encode())}),
         )

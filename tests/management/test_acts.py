@@ -20,6 +20,7 @@ from dheera.errors import BadRequest, NotFound, Outdated, Unavailable
 from dheera.management.acts import ATTEMPTS, Decision, existing, line, revised, settle
 from dheera.management.routes import Actor, Asked, Nothing, Office
 from dheera.stores.memory import MemoryStore
+from dheera.stores.memory_allowances import MemoryAllowances
 from dheera.stores.memory_ledger import MemoryBooks
 from tests.management.office import START
 
@@ -45,7 +46,12 @@ class Contested(MemoryStore):
 class Settled(SynchronousTestCase):
     def setUp(self) -> None:
         self.store = Contested()
-        self.office = Office(store=self.store, books=MemoryBooks(), now=lambda: START + timedelta(hours=1))
+        self.office = Office(
+            store=self.store,
+            books=MemoryBooks(),
+            allowances=MemoryAllowances(),
+            now=lambda: START + timedelta(hours=1),
+        )
         self.successResultOf(self.store.apply([Add(TEAM)], []))
         self.looks = 0
 
@@ -125,7 +131,7 @@ JSON = st.recursive(
 
 class Lines(SynchronousTestCase):
     def setUp(self) -> None:
-        self.office = Office(store=MemoryStore(), books=MemoryBooks(), now=lambda: START)
+        self.office = Office(store=MemoryStore(), books=MemoryBooks(), allowances=MemoryAllowances(), now=lambda: START)
 
     def test_new_and_gone(self) -> None:
         """

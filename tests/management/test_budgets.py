@@ -20,7 +20,7 @@ LIMITS: dict[str, Any] = {
     "max_budget": 12.5,
     "soft_budget": 10,
     "budget_duration": "30d",
-    "budget_reset_at": "2026-03-31T12:00:00Z",
+    "budget_reset_at": "2026-04-01T00:00:00Z",
     "tpm_limit": 1000,
     "rpm_limit": 10,
     "max_parallel_requests": 3,
@@ -60,7 +60,7 @@ class MakingTests(AtDirectory):
         Unless that is given, it follows from the length of the period; a period beyond the calendar is a fault.
         """
         made = self.does("/budget/new", budget_duration="1mo")
-        self.assertEqual("2026-04-01T12:00:00Z", made["budget_reset_at"])
+        self.assertEqual("2026-04-01T00:00:00Z", made["budget_reset_at"])
         self.wrong(self.desk.post("/budget/new", {"budget_duration": "999999999mo"}), ["body", "budget_duration"])
 
     def test_amounts_are_not_negative(self) -> None:

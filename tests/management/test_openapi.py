@@ -95,7 +95,8 @@ class Description(TestCase):
         fields = self.document["components"]["schemas"]["GenerateKey"]["properties"]
         for name in ("guardrails", "policies", "router_settings", "send_invite_email"):
             self.assertIn("not acted on", fields[name]["description"])
-        self.assertIn("does not enforce", json.dumps(fields["rpm_limit"]))
+        self.assertFalse("not enforce" in json.dumps(self.document))
+        self.assertIn("in any minute", json.dumps(fields["rpm_limit"]))
         self.assertEqual(
             {"type": "number", "minimum": 0, "maximum": 9_000_000_000},
             {name: value for name, value in fields["max_budget"]["anyOf"][0].items() if name != "description"},

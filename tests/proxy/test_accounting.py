@@ -428,6 +428,20 @@ class EndTests(Accounting):
         record = self.record()
         self.assertEqual(("upstream_cut", "AnswerCut", True), (record.outcome, record.error, record.estimated))
 
+    def test_left_before_the_end_of_a_batch(self) -> None:
+        """
+        The output of a batch is billed as a whole, also to whoever hangs up before its last byte: it is read on.
+        """
+        line = b'{"custom_id":"1","response":{"status_code":200,"body":%b}}\n' % ANSWER
+        client = self.ask(b"/mistral/v1/files/f1/content", method=b"GET", body=None)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n"
+        self.house.script.last.send(head % (3 * len(line)) + 2 * line)
+        client.reset()
+        self.assertEqual([], self.house.records())
+        self.house.script.last.send(line)
+        record = self.record()
+        self.assertEqual(("client_left", 3 * COST // 2), (record.outcome, record.cost_nano_usd))
+
     def test_upstream_is_away(self) -> None:
         """
         What never was sent costs nothing.

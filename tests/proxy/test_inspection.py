@@ -20,7 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.errors import BodyTooLarge, ClientLeft, ModelNotAllowed, Unavailable
 from dheera.models import Models
-from dheera.proxy.inspection import LONGEST_NAME, MOST_NAMES, MOST_NAMES_OF_BATCH, inspect
+from dheera.proxy.inspection import MOST_NAMES_OF_BATCH, inspect
+from dheera.proxy.searching import LONGEST_NAME, MOST_NAMES
 from dheera.wildcards import Wildcards
 from dheera.wire.body import RequestBody
 from dheera.wire.headroom import Headroom
@@ -321,6 +322,7 @@ class TestJSON(Inspections):
             b'{"model": "good", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", b'{"model": "good"}\0',
             b'{"model": "good", /* "model": "evil" */ "x": 1}',
             b'{"model": "good ", "x": 1}', b'{"model": "good\\u0000"}', b'{"model": "fine-\\n"}',
+            b'{"model": "fine-\\ud800"}',
         ):  # fmt: skip
             self.assert_refused(Asked(body_of(content)))
 

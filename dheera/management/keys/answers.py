@@ -33,6 +33,10 @@ class KeyRow(KeyFields, kw_only=True, frozen=True):
     token: Annotated[str, Meta(description="SHA-256 of the key; for those who may manage.")] | UnsetType = UNSET
     token_id: Annotated[str, Meta(description="The same as `token`.")] | UnsetType = UNSET
     expires: datetime | None
+    held: Annotated[
+        Amount,
+        Meta(description="US dollars of its `max_budget` that are held, beside `spend`, by calls that are under way."),
+    ]
     litellm_budget_table: BudgetTable | None
     created_at: datetime
     updated_at: datetime

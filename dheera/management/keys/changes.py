@@ -11,7 +11,8 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from dheera.boundaries import Put, Spent, Write
+from dheera import terms
+from dheera.boundaries import Add, Put, Write
 from dheera.call_ids import new_call_id
 from dheera.durations import after
 from dheera.entities import Budget, Key, Team
@@ -23,6 +24,8 @@ from dheera.management.keys.rows import NAMES, found
 from dheera.management.keys.shapes import KeyFields
 from dheera.management.periods import renewed
 from dheera.management.routes import Asked, Nothing, Office
+from dheera.management.setting import spending
+from dheera.money import Usd
 
 FOR_EVER = "-1"
 CALLED = {"alias": "key_alias", "digest": "key"}
@@ -50,7 +53,7 @@ async def changed_key(
         after_it = revised(before, office, asked, **changed)
         return Decision(
             outcome=after_it,
-            writes=[Put(after_it), *spent(after_it, changed)],
+            writes=[Put(after_it), *(await spending(office, after_it) if "spend" in changed else [])],
             lines=[line(office, asked, action, before, after_it)],
         )
 
@@ -75,6 +78,13 @@ async def new_key(office: Office, asked: Asked[Any, Nothing], body: KeyFields, p
     )
 
 
+async def adding(office: Office, key: Key) -> list[Write]:
+    """
+    The writes that keep a new key.
+    """
+    return [Add(key), *(await spending(office, key) if key.spend != Usd() else [])]
+
+
 async def changes_of(office: Office, body: KeyFields, before: Key | None) -> dict[str, Any]:
     """
     What *body* changes in a key.
@@ -82,6 +92,7 @@ async def changes_of(office: Office, body: KeyFields, before: Key | None) -> dic
     :param before: as it is; ``None`` if it is to be made.
     :raises NotFound: it names a team or a budget that does not exist.
     :raises BadRequest: its alias or its routes cannot be.
+    :raises Invalid: it raises a budget without an end.
     """
     if isinstance(body.team_id, str):
         await existing(office, Team, body.team_id, param="team_id")
@@ -89,11 +100,12 @@ async def changes_of(office: Office, body: KeyFields, before: Key | None) -> dic
         await existing(office, Budget, body.budget_id, param="budget_id")
     check_alias(body)
     changed = NAMES.changes(body, {} if before is None else before.rest)
+    _check_increase(body, changed, before)
     now = office.now()
     if body.duration is not UNSET:
         changed["expires_at"] = None if body.duration == FOR_EVER else instant_after(now, body.duration, "duration")
     changed |= routed(body, before)
-    return renewed(changed, now)
+    return renewed(changed, now, before)
 
 
 def check_alias(body: KeyFields) -> None:
@@ -104,11 +116,15 @@ def check_alias(body: KeyFields) -> None:
         raise BadRequest(f"An alias must not look like a key: it may not begin with {PREFIX}.", param="key_alias")
 
 
-def spent(key: Key, changes: Mapping[str, Any]) -> list[Write]:
+def _check_increase(body: KeyFields, changed: Mapping[str, Any], before: Key | None) -> None:
     """
-    The write that a changed spend needs beside that of the key.
+    Refuse to raise a budget for a while that has no end: it would not be raised.
     """
-    return [Spent("key", key.id, key.spend)] if "spend" in changes else []
+    if not isinstance(body.temp_budget_increase, Usd):
+        return
+    places = [changed.get(name, getattr(before, name, None)) or {} for name in ("rest", "metadata")]
+    if all(terms.instant(place.get("temp_budget_expiry")) is None for place in places):
+        raise Invalid([(("body", "temp_budget_increase"), "Expected `temp_budget_expiry` beside it", "value_error")])
 
 
 def instant_after(start: datetime, span: str | UnsetType | None, param: str) -> datetime | None:

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from dheera.boundaries import Add
 from dheera.call_ids import new_call_id
 from dheera.entities import Budget, Entity, Key, Team, kind_of
 from dheera.errors import BadRequest, NotFound, Refusal, StoreAway
 from dheera.keys import DIGEST_PATTERN, Digest, masked
 from dheera.management.acts import Decision, absent, in_use, line, settle
-from dheera.management.keys.changes import check_alias
+from dheera.management.keys.changes import adding, check_alias
 from dheera.management.keys.routes import over_us, routed
 from dheera.management.keys.rows import NAMES
 from dheera.management.keys.shapes import KeyFields
@@ -142,7 +141,8 @@ async def _imported(
     )
 
     async def decide() -> Decision[Key]:
-        return Decision(outcome=key, writes=[Add(key)], lines=[line(office, asked, "key.import", None, key)])
+        lines = [line(office, asked, "key.import", None, key)]
+        return Decision(outcome=key, writes=await adding(office, key), lines=lines)
 
     return await settle(office, decide, called={"alias": "key_alias", "digest": "token"})
 

@@ -14,10 +14,11 @@ from dheera.errors import BadRequest, Invalid, NotFound
 from dheera.keys import digest, masked, mint
 from dheera.management.acts import Decision, line, revised, settle
 from dheera.management.keys.answers import DeletedKeys, GeneratedKey, KeyRow
-from dheera.management.keys.changes import CALLED, changed_key, changes_of, instant_after, own_key, spent
+from dheera.management.keys.changes import CALLED, changed_key, changes_of, instant_after, own_key
 from dheera.management.keys.rows import found, is_reference, row, sought
 from dheera.management.keys.shapes import DeleteKeys, NamedKey, RegenerateKey
 from dheera.management.routes import AnyRoute, Asked, Nothing, Office, Route
+from dheera.management.setting import spending
 
 
 async def block(office: Office, asked: Asked[NamedKey, Nothing]) -> KeyRow:
@@ -100,12 +101,14 @@ async def regenerate(office: Office, asked: Asked[RegenerateKey, Nothing]) -> Ge
         until = instant_after(office.now(), body.grace_period, "grace_period")
         return Decision(
             outcome=key,
-            writes=[Rotate(key, until), *spent(key, changes)],
+            writes=[Rotate(key, until), *(await spending(office, key) if "spend" in changes else [])],
             lines=[line(office, asked, "key.regenerate", before, key)],
         )
 
     key = await settle(office, decide, called=CALLED | {"digest": "new_key"})
-    return GeneratedKey(**await row(office, key, with_token=True), duration=body.duration or None, key=plaintext)
+    return GeneratedKey(
+        **await row(office, key, with_token=True, written=True), duration=body.duration or None, key=plaintext
+    )
 
 
 ROUTES: tuple[AnyRoute, ...] = (

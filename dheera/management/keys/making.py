@@ -8,7 +8,6 @@ from typing import Any
 
 from msgspec import structs
 
-from dheera.boundaries import Add, Spent
 from dheera.entities import Key
 from dheera.errors import BadRequest, NotFound, Refusal, StoreAway
 from dheera.keys import mint
@@ -22,10 +21,11 @@ from dheera.management.keys.answers import (
     UpdatedKey,
     UpdatedKeys,
 )
-from dheera.management.keys.changes import CALLED, changed_key, changes_of, new_key, own_key
+from dheera.management.keys.changes import CALLED, adding, changed_key, changes_of, new_key, own_key
 from dheera.management.keys.rows import found, row
 from dheera.management.keys.shapes import GenerateKey, ResetSpend, UpdateKey, UpdateKeys
 from dheera.management.routes import AnyRoute, Asked, Nothing, Office, Route
+from dheera.management.setting import spending
 
 
 async def generate(office: Office, asked: Asked[GenerateKey, Nothing]) -> GeneratedKey:
@@ -49,10 +49,13 @@ async def _made(office: Office, asked: Asked[GenerateKey, Nothing], body: Genera
 
     async def decide() -> Decision[Key]:
         key = await new_key(office, asked, body, plaintext)
-        return Decision(outcome=key, writes=[Add(key)], lines=[line(office, asked, "key.generate", None, key)])
+        lines = [line(office, asked, "key.generate", None, key)]
+        return Decision(outcome=key, writes=await adding(office, key), lines=lines)
 
     key = await settle(office, decide, called=CALLED)
-    return GeneratedKey(**await row(office, key, with_token=True), duration=body.duration or None, key=plaintext)
+    return GeneratedKey(
+        **await row(office, key, with_token=True, written=True), duration=body.duration or None, key=plaintext
+    )
 
 
 async def update(office: Office, asked: Asked[UpdateKey, Nothing]) -> UpdatedKey:
@@ -89,7 +92,7 @@ async def update_many(office: Office, asked: Asked[UpdateKeys, Nothing]) -> Upda
 
 async def _updated(office: Office, asked: Asked[Any, Nothing], body: UpdateKey) -> dict[str, Any]:
     key = await changed_key(office, asked, "key.update", body.key, lambda key: changes_of(office, body, key))
-    return await row(office, key, with_token=True)
+    return await row(office, key, with_token=True, written=True)
 
 
 async def reset_spend(office: Office, asked: Asked[ResetSpend, Nothing]) -> SpendReset:
@@ -98,25 +101,26 @@ async def reset_spend(office: Office, asked: Asked[ResetSpend, Nothing]) -> Spen
     """
     amount = asked.body.reset_to
 
-    async def decide() -> Decision[tuple[Key, Key]]:
+    async def decide() -> Decision[dict[str, Any]]:
         before = await found(office, asked.path["key"])
-        if amount > before.spend:
+        shown = await row(office, before, with_token=True)
+        if amount > shown["spend"]:
             raise BadRequest("The spend can only be set to what it is, or to less.", param="reset_to")
         key = structs.replace(before, spend=amount)
         return Decision(
-            outcome=(before, key),
-            writes=[Spent("key", key.id, amount)],
+            outcome=shown,
+            writes=await spending(office, key),
             lines=[line(office, asked, "key.reset_spend", before, key)],
         )
 
-    before, key = await settle(office, decide)
+    before = await settle(office, decide)
     return SpendReset(
-        key_id=key.id,
-        key_hash=key.digest,
-        spend=key.spend,
-        previous_spend=before.spend,
-        max_budget=key.max_budget,
-        budget_reset_at=key.budget_reset_at,
+        key_id=before["key_id"],
+        key_hash=before["token"],
+        spend=amount,
+        previous_spend=before["spend"],
+        max_budget=before["max_budget"],
+        budget_reset_at=before["budget_reset_at"],
     )
 
 
@@ -166,6 +170,8 @@ ROUTES: tuple[AnyRoute, ...] = (
     Route(
         path="/key/{key}/reset_spend",
         summary="Set what a key has spent",
+        description="To what it is, or less. Where its budget begins anew by itself, that is the spend since then; so "
+        "much counts against the budget from now on.",
         body=ResetSpend,
         query=Nothing,
         answer=SpendReset,

@@ -11,10 +11,11 @@ from typing import Any
 from dheera.entities import Budget, Key
 from dheera.errors import NotFound
 from dheera.keys import DIGEST_PATTERN, ID_PATTERN, PREFIX, Digest, digest
+from dheera.management.counting import Spend, counted, spender
 from dheera.management.keys.shapes import KeyFields
 from dheera.management.patches import Names
 from dheera.management.routes import Office
-from dheera.management.shapes import budget_table
+from dheera.management.shapes import BudgetTable, budget_table
 
 NAMES = Names(
     entity=Key,
@@ -59,31 +60,42 @@ async def found(office: Office, reference: str, *, param: str = "key") -> Key:
     return key
 
 
-async def row(office: Office, key: Key, *, with_token: bool) -> dict[str, Any]:
+async def row(office: Office, key: Key, *, with_token: bool, written: bool = False) -> dict[str, Any]:
     """
     The fields of a `KeyRow`.
 
     :param with_token: whether who asks may know the digest.
+    :param written: as for `counted`.
     """
-    (one,) = await rows(office, [key], with_token=with_token)
+    (one,) = await rows(office, [key], with_token=with_token, written=written)
     return one
 
 
-async def rows(office: Office, keys: Sequence[Key], *, with_token: bool) -> list[dict[str, Any]]:
+async def rows(office: Office, keys: Sequence[Key], *, with_token: bool, written: bool = False) -> list[dict[str, Any]]:
     """
     The fields of a `KeyRow` for each of *keys*.
     """
     named = dict.fromkeys(key.budget_id for key in keys if key.budget_id is not None)
     budgets = {each: await office.store.get(Budget, each) for each in named}
-    return [_row(key, budgets.get(key.budget_id or ""), with_token=with_token) for key in keys]
+    now = office.now()
+    shared = [budgets.get(key.budget_id or "") for key in keys]
+    spenders = [spender(key, now, budget) for key, budget in zip(keys, shared, strict=True)]
+    spends = await counted(office, spenders, written=written)
+    return [
+        _row(key, spend, None if budget is None else budget_table(budget, now), with_token=with_token)
+        for key, budget, spend in zip(keys, shared, spends, strict=True)
+    ]
 
 
-def _row(key: Key, budget: Budget | None, *, with_token: bool) -> dict[str, Any]:
+def _row(key: Key, spend: Spend, budget: BudgetTable | None, *, with_token: bool) -> dict[str, Any]:
     fields = NAMES.shown(key) | {
+        "spend": spend.amount,
+        "budget_reset_at": spend.resets_at,
         "key_id": key.id,
         "key_name": key.name,
         "expires": key.expires_at,
-        "litellm_budget_table": None if budget is None else budget_table(budget),
+        "held": spend.held,
+        "litellm_budget_table": budget,
         "created_at": key.created_at,
         "updated_at": key.updated_at,
         "created_by": key.created_by,

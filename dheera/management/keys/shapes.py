@@ -13,6 +13,7 @@ from dheera.management.shapes import (
     ITEMS,
     Amount,
     Ceiling,
+    Count,
     Document,
     Instant,
     Kept,
@@ -36,6 +37,7 @@ _UNUSED = Meta(description="Kept and echoed as it is; not acted on.")
 KeptName: TypeAlias = Annotated[Name, _UNUSED]
 KeptNames: TypeAlias = Annotated[Names, _UNUSED]
 KeptDocument: TypeAlias = Annotated[Document, _UNUSED]
+KeptLimits: TypeAlias = Annotated[dict[Name, Count], Meta(max_length=ITEMS), _UNUSED]
 OwnKey: TypeAlias = Annotated[
     str,
     Meta(
@@ -100,15 +102,19 @@ class KeyFields(LimitFields, kw_only=True, frozen=True):
     budget_limits: Annotated[list[Window], Meta(max_length=ITEMS)] | UnsetType | None = UNSET
     budget_fallbacks: Kept = UNSET
     throttle_on_budget_exceeded: Annotated[bool, _UNUSED] | UnsetType | None = UNSET
-    temp_budget_increase: Ceiling | UnsetType | None = UNSET
+    temp_budget_increase: (
+        Annotated[Ceiling, Meta(description="US dollars that are added to `max_budget` until `temp_budget_expiry`.")]
+        | UnsetType
+        | None
+    ) = UNSET
     temp_budget_expiry: Instant | UnsetType | None = UNSET
     spend: Annotated[Amount, Meta(description="US dollars: what has been spent already.")] | UnsetType | None = UNSET
     rpm_limit_type: Annotated[LimitType, _UNUSED] | UnsetType | None = UNSET
     tpm_limit_type: Annotated[LimitType, _UNUSED] | UnsetType | None = UNSET
     model_rpm_limit: Limits | UnsetType | None = UNSET
     model_tpm_limit: Limits | UnsetType | None = UNSET
-    tag_rpm_limit: Limits | UnsetType | None = UNSET
-    mcp_rpm_limit: Limits | UnsetType | None = UNSET
+    tag_rpm_limit: KeptLimits | UnsetType | None = UNSET
+    mcp_rpm_limit: KeptLimits | UnsetType | None = UNSET
     blocked: bool | UnsetType | None = UNSET
     metadata: Document | UnsetType | None = UNSET
     tags: Names | UnsetType | None = UNSET

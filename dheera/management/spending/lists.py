@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from dheera.bookkeeping import Dimension, Question, Sums
 from dheera.boundaries import Query
@@ -23,7 +23,7 @@ from dheera.management.shapes import Name
 from dheera.management.spending.moments import Days, span
 from dheera.management.spending.parties import NOBODY, Parties
 from dheera.management.spending.sums import Spend, added, gathered, ordered, spend, summed
-from dheera.management.users.rows import user_row
+from dheera.management.users.rows import user_rows
 from dheera.management.users.shapes import UserRow
 
 Limit = Annotated[int, Meta(ge=1, le=1000, description="How many at most.")]
@@ -153,20 +153,23 @@ async def global_report(office: Office, asked: Asked[Nothing, GlobalReportQuery]
 
 async def spent_keys(office: Office, asked: Asked[Nothing, SpentKeysQuery]) -> list[KeyRow]:
     """
-    The keys that have spent the most since their spend began to count.
+    The keys that have spent the most in all.
     """
     keys, _ = await office.store.find(Key, Query(sort="spend", limit=asked.query.limit))
-    return [KeyRow(**each) for each in await rows(office, keys, with_token=True)]
+    shown = await rows(office, keys, with_token=True)
+    return [KeyRow(**{**each, "spend": key.spend}) for key, each in zip(keys, shown, strict=True)]
 
 
 async def spent_users(office: Office, asked: Asked[Nothing, SpentUsersQuery]) -> list[UserRow]:
     """
-    The users who have spent the most since their spend began to count; or one of them.
+    The users who have spent the most in all; or one of them.
     """
     if asked.query.user_id is not UNSET:
-        return [user_row(await existing(office, User, asked.query.user_id, param="user_id"))]
-    users, _ = await office.store.find(User, Query(sort="spend", limit=asked.query.limit))
-    return [user_row(each) for each in users]
+        users = [await existing(office, User, asked.query.user_id, param="user_id")]
+    else:
+        users, _ = await office.store.find(User, Query(sort="spend", limit=asked.query.limit))
+    shown = await user_rows(office, users)
+    return [structs.replace(each, spend=user.spend) for user, each in zip(users, shown, strict=True)]
 
 
 async def spent_tags(office: Office, asked: Asked[Nothing, SpentTagsQuery]) -> list[TagSpend]:
@@ -239,7 +242,7 @@ def _models(sums: Iterable[Sums]) -> list[ModelSpend]:
     ]
 
 
-_AT_KEYS = "What is kept with them: it begins anew with a budget, or when it is set. Sums that do not: `/spend/report`."
+_AT_KEYS = "What is kept with them: all that was spent, or since it was set. Sums of the ledger: `/spend/report`."
 
 ROUTES: tuple[AnyRoute, ...] = (
     Route(

@@ -13,11 +13,11 @@ from dheera.entities import Key, Team, User
 from dheera.errors import NotAllowed, NotFound
 from dheera.management.acts import existing
 from dheera.management.keys.answers import KeyRow
-from dheera.management.keys.rows import row
+from dheera.management.keys.rows import rows
 from dheera.management.listing import named
 from dheera.management.routes import Access, Actor, AnyRoute, Asked, Nothing, Office, Route
 from dheera.management.shapes import pages
-from dheera.management.teams.rows import discreet, memberships, team_row
+from dheera.management.teams.rows import discreet, memberships, team_row, team_rows
 from dheera.management.teams.shapes import (
     TEAMS_LISTED,
     TeamInfo,
@@ -46,14 +46,13 @@ async def info(office: Office, asked: Asked[Nothing, TeamQuery]) -> TeamInfo:
         raise NotFound("This key has no team: say which, as ?team_id=...", param="team_id")
     team = await existing(office, Team, team_id, param="team_id")
     only = None if is_admin or asked.actor.key is None else asked.actor.key.user_id or ""
-    shown = team_row(team, only=only)
+    shown = await team_row(office, team, only=only)
+    keys = await _keys(office, asked.actor, team_id)
     return TeamInfo(
         team_id=team_id,
         team_info=shown if is_admin else discreet(shown),
-        keys=[
-            KeyRow(**await row(office, each, with_token=is_admin)) for each in await _keys(office, asked.actor, team_id)
-        ],
-        team_memberships=memberships(team, only=only),
+        keys=[KeyRow(**each) for each in await rows(office, keys, with_token=is_admin)],
+        team_memberships=await memberships(office, team, only=only),
     )
 
 
@@ -81,7 +80,7 @@ async def list_teams(office: Office, asked: Asked[Nothing, TeamListQuery]) -> li
         limit=wanted.page_size,
     )
     teams, _ = await _found(office, wanted.user_id, query)
-    return [team_row(each) for each in teams]
+    return await team_rows(office, teams)
 
 
 async def page_of_teams(office: Office, asked: Asked[Nothing, TeamPageQuery]) -> TeamPage:
@@ -99,7 +98,7 @@ async def page_of_teams(office: Office, asked: Asked[Nothing, TeamPageQuery]) ->
     )
     teams, total = await _found(office, wanted.user_id, query)
     return TeamPage(
-        teams=[team_row(each) for each in teams],
+        teams=await team_rows(office, teams),
         total=total,
         page=wanted.page,
         page_size=wanted.page_size,

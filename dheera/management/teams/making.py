@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dheera.boundaries import Put, Retire, Spent, Write
+from dheera.boundaries import Put, Retire, Write
 from dheera.call_ids import new_call_id
 from dheera.entities import Team
 from dheera.errors import BadRequest, NotFound
@@ -12,6 +12,7 @@ from dheera.management.acts import Decision, existing, line, revised, settle
 from dheera.management.periods import renewed
 from dheera.management.roster import ENTITIES_AT_ONCE, Roster, ids_of, unique
 from dheera.management.routes import AnyRoute, Asked, Nothing, Office, Route
+from dheera.management.setting import spending
 from dheera.management.teams.rows import NAMES, team_row
 from dheera.management.teams.shapes import (
     DeletedTeams,
@@ -22,6 +23,7 @@ from dheera.management.teams.shapes import (
     UpdatedTeam,
     UpdateTeam,
 )
+from dheera.money import Usd
 
 
 async def new(office: Office, asked: Asked[NewTeam, Nothing]) -> TeamRow:
@@ -46,9 +48,10 @@ async def new(office: Office, asked: Asked[NewTeam, Nothing]) -> TeamRow:
         for each in body.members_with_roles or []:
             team = roster.join(team, await roster.member(each.user_id, each.user_email), role=each.role)
         lines = [line(office, asked, "team.new", None, team), *roster.lines()]
-        return Decision(outcome=team, writes=roster.writes(), lines=lines)
+        writes = [*roster.writes(), *(await spending(office, team) if team.spend != Usd() else [])]
+        return Decision(outcome=team, writes=writes, lines=lines)
 
-    return team_row(await settle(office, decide, called={"id": "team_id"}))
+    return await team_row(office, await settle(office, decide, called={"id": "team_id"}))
 
 
 async def update(office: Office, asked: Asked[UpdateTeam, Nothing]) -> UpdatedTeam:
@@ -58,15 +61,15 @@ async def update(office: Office, asked: Asked[UpdateTeam, Nothing]) -> UpdatedTe
 
     async def decide() -> Decision[Team]:
         before = await existing(office, Team, asked.body.team_id, param="team_id")
-        changes = renewed(NAMES.changes(asked.body, before.rest), office.now())
+        changes = renewed(NAMES.changes(asked.body, before.rest), office.now(), before)
         team = revised(before, office, asked, **changes)
         writes: list[Write] = [Put(team)]
         if "spend" in changes:
-            writes.append(Spent("team", team.id, team.spend))
+            writes += await spending(office, team)
         return Decision(outcome=team, writes=writes, lines=[line(office, asked, "team.update", before, team)])
 
     team = await settle(office, decide)
-    return UpdatedTeam(team_id=team.id, data=team_row(team))
+    return UpdatedTeam(team_id=team.id, data=await team_row(office, team))
 
 
 async def delete(office: Office, asked: Asked[NamedTeams, Nothing]) -> DeletedTeams:
@@ -111,12 +114,13 @@ async def _set_blocked(office: Office, asked: Asked[NamedTeam, Nothing], action:
         team = revised(before, office, asked, blocked=blocked)
         return Decision(outcome=team, writes=[Put(team)], lines=[line(office, asked, action, before, team)])
 
-    return team_row(await settle(office, decide))
+    return await team_row(office, await settle(office, decide))
 
 
 _LIMITS = (
-    "Limits are kept and echoed; this version does not enforce them. What is said of members (`team_member_budget`, "
-    "`team_member_key_duration`, ...) is kept and echoed, and not put into members or keys."
+    "Its limits are those of all its keys together. `team_member_budget`, `team_member_rpm_limit` and "
+    "`team_member_tpm_limit` are those of each member who has none of that sort from `/team/member_add` or "
+    "`/team/member_update`."
 )
 
 ROUTES: tuple[AnyRoute, ...] = (

@@ -22,9 +22,9 @@ class MemberLimits(Struct, kw_only=True, frozen=True):
     budget_duration: Span | UnsetType | None = UNSET
     tpm_limit: Limit | UnsetType | None = UNSET
     rpm_limit: Limit | UnsetType | None = UNSET
-    allowed_models: (
-        Annotated[Names, Meta(description="Kept and echoed; this version does not enforce it.")] | UnsetType | None
-    ) = UNSET
+    allowed_models: Annotated[Names, Meta(description="Kept and echoed as it is; not acted on.")] | UnsetType | None = (
+        UNSET
+    )
 
 
 class AddMembers(MemberLimits, kw_only=True, frozen=True):

@@ -24,7 +24,7 @@ from dheera.management.teams.member_shapes import (
 )
 from dheera.management.teams.rows import MEMBER_LIMITS, limits_of, memberships, team_row
 from dheera.management.teams.shapes import Member, TeamRow
-from dheera.management.users.rows import user_row
+from dheera.management.users.rows import user_rows
 from dheera.money import Usd
 
 
@@ -49,9 +49,9 @@ async def add(office: Office, asked: Asked[AddMembers, Nothing]) -> MembersAdded
     team, users = await settle(office, decide, called={"id": "user_id"})
     new = {user.id for user in users}
     return MembersAdded(
-        **structs.asdict(team_row(team)),
-        updated_users=[user_row(user) for user in users],
-        updated_team_memberships=[each for each in memberships(team) if each.user_id in new],
+        **structs.asdict(await team_row(office, team)),
+        updated_users=await user_rows(office, users),
+        updated_team_memberships=await memberships(office, team, only=new),
     )
 
 
@@ -99,7 +99,7 @@ async def delete(office: Office, asked: Asked[DeleteMember, Nothing]) -> TeamRow
         lines = [line(office, asked, "team.member_delete", told(before, team), told(team, before)), *roster.lines()]
         return Decision(outcome=team, writes=roster.writes(), lines=lines)
 
-    return team_row(await settle(office, decide))
+    return await team_row(office, await settle(office, decide))
 
 
 def _changed(member: dict[str, Any], body: MemberLimits) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _changed(member: dict[str, Any], body: MemberLimits) -> dict[str, Any]:
 
 
 _WHO = "The member is named by `user_id`, or by `user_email` if that is unique in the team."
-_LIMITS = "Limits within the team are kept and echoed; this version does not enforce them."
+_LIMITS = "Limits are those of the keys that the member has in this team, all together."
 
 ROUTES: tuple[AnyRoute, ...] = (
     Route(

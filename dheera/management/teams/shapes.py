@@ -182,6 +182,7 @@ class MemberBudget(Struct, kw_only=True, frozen=True):
 
     max_budget: Amount | None
     budget_duration: str | None
+    budget_reset_at: Annotated[datetime | None, Meta(description="When their spend begins anew next.")]
     tpm_limit: int | None
     rpm_limit: int | None
     allowed_models: list[str]
@@ -194,6 +195,9 @@ class Membership(Struct, kw_only=True, frozen=True):
 
     user_id: str
     team_id: str
+    spend: Annotated[
+        Amount, Meta(description="With the keys that they have in this team: what counts against their budget there.")
+    ]
     litellm_budget_table: MemberBudget | None
 
 

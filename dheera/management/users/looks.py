@@ -11,14 +11,14 @@ from dheera.entities import Key, Team, User
 from dheera.errors import NotAllowed, NotFound
 from dheera.management.acts import existing
 from dheera.management.keys.answers import KeyRow
-from dheera.management.keys.rows import row
+from dheera.management.keys.rows import rows
 from dheera.management.listing import named
 from dheera.management.reading import fitted
 from dheera.management.roster import ids_of
 from dheera.management.routes import Access, AnyRoute, Asked, Nothing, Office, Route
 from dheera.management.shapes import pages
-from dheera.management.teams.rows import discreet, team_row
-from dheera.management.users.rows import user_row
+from dheera.management.teams.rows import discreet, team_rows
+from dheera.management.users.rows import user_row, user_rows
 from dheera.management.users.shapes import KEYS_SHOWN, Ids, UserInfo, UserListQuery, UserPage, UserQuery
 
 _SORTS = {
@@ -44,11 +44,12 @@ async def info(office: Office, asked: Asked[Nothing, UserQuery]) -> UserInfo:
         raise NotFound("This key has no user: say which, as ?user_id=...", param="user_id")
     user = await existing(office, User, user_id, param="user_id")
     keys, _ = await office.store.find(Key, Query(equal={"user_id": user_id}, limit=KEYS_SHOWN))
-    teams = [team_row(team, only=user_id) for each in user.teams if (team := await office.store.get(Team, each))]
+    found = [team for each in user.teams if (team := await office.store.get(Team, each))]
+    teams = await team_rows(office, found, only=user_id)
     return UserInfo(
         user_id=user_id,
-        user_info=user_row(user),
-        keys=[KeyRow(**await row(office, each, with_token=is_admin)) for each in keys],
+        user_info=await user_row(office, user),
+        keys=[KeyRow(**each) for each in await rows(office, keys, with_token=is_admin)],
         teams=teams if is_admin else [discreet(each) for each in teams],
     )
 
@@ -69,7 +70,7 @@ async def list_users(office: Office, asked: Asked[Nothing, UserListQuery]) -> Us
     ids = await _ids(office, wanted)
     users, total = await (office.store.find(User, query) if ids is None else named(office, User, ids, query))
     return UserPage(
-        users=[user_row(each) for each in users],
+        users=await user_rows(office, users),
         total=total,
         page=wanted.page,
         page_size=wanted.page_size,

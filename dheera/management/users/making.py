@@ -6,18 +6,19 @@ from __future__ import annotations
 
 from msgspec import UNSET, structs
 
-from dheera.boundaries import Add, Retire, Spent, Write
+from dheera.boundaries import Retire, Write
 from dheera.call_ids import new_call_id
 from dheera.entities import Key, Team, User
 from dheera.errors import BadRequest, NotFound
 from dheera.keys import mint
 from dheera.management.acts import Decision, line, settle
-from dheera.management.keys.changes import CALLED, new_key, own_key
+from dheera.management.keys.changes import CALLED, adding, new_key, own_key
 from dheera.management.keys.rows import row
 from dheera.management.keys.shapes import GenerateKey
 from dheera.management.periods import renewed
 from dheera.management.roster import ENTITIES_AT_ONCE, Roster, unique
 from dheera.management.routes import AnyRoute, Asked, Nothing, Office, Route
+from dheera.management.setting import spending
 from dheera.management.users.rows import NAMES, user_row
 from dheera.management.users.shapes import (
     DeletedUsers,
@@ -27,6 +28,7 @@ from dheera.management.users.shapes import (
     UpdatedUser,
     UpdateUser,
 )
+from dheera.money import Usd
 
 _OF_THE_KEY = frozenset(GenerateKey.__struct_fields__) - {
     # These are the user's, and bind the key anyway.
@@ -61,15 +63,18 @@ async def new(office: Office, asked: Asked[NewUser, Nothing]) -> MadeUser:
             roster.join(await roster.existing(Team, each, param="teams"), user)
         key = await _key(office, asked, user, plaintext)
         writes, lines = roster.writes(), roster.lines()
+        if user.spend != Usd():
+            writes += await spending(office, user)
         if key is not None:
-            writes.append(Add(key))
+            writes += await adding(office, key)
             lines.append(line(office, asked, "key.generate", None, key))
         return Decision(outcome=(roster.now(user), key), writes=writes, lines=lines)
 
     user, key = await settle(office, decide, called={**CALLED, "id": "user_id"})
-    fields = _NO_KEY if key is None else await row(office, key, with_token=True)
+    fields = dict(_NO_KEY) if key is None else await row(office, key, with_token=True, written=True)
+    fields.pop("held", None)  # nothing, by a key that is new
     duration = None if key is None else body.duration or None
-    own = structs.asdict(user_row(user))
+    own = structs.asdict(await user_row(office, user, written=True))
     return MadeUser(**{**fields, **own}, duration=duration, key=plaintext)
 
 
@@ -92,7 +97,7 @@ async def update(office: Office, asked: Asked[UpdateUser, Nothing]) -> UpdatedUs
     async def decide() -> Decision[User]:
         roster = Roster(office, asked)
         before = await roster.existing(User, body.user_id, param="user_id")
-        changes = renewed(NAMES.changes(body, before.rest), office.now())
+        changes = renewed(NAMES.changes(body, before.rest), office.now(), before)
         user = roster.change(before, **changes)
         if body.teams is not UNSET:
             await _move(roster, user, unique(body.teams or []))
@@ -101,12 +106,12 @@ async def update(office: Office, asked: Asked[UpdateUser, Nothing]) -> UpdatedUs
         user = roster.now(user)
         writes = roster.writes()
         if "spend" in changes:
-            writes.append(Spent("user", user.id, user.spend))
+            writes += await spending(office, user)
         lines = [line(office, asked, "user.update", before, user), *roster.lines()]
         return Decision(outcome=user, writes=writes, lines=lines)
 
     user = await settle(office, decide)
-    return UpdatedUser(user_id=user.id, data=user_row(user))
+    return UpdatedUser(user_id=user.id, data=await user_row(office, user))
 
 
 async def _move(roster: Roster, user: User, teams: list[str]) -> None:
@@ -144,7 +149,7 @@ async def delete(office: Office, asked: Asked[NamedUsers, Nothing]) -> DeletedUs
     return await settle(office, decide)
 
 
-_LIMITS = "Limits are kept and echoed; this version does not enforce them."
+_LIMITS = "Limits are those of all keys together that the user has outside of teams."
 
 ROUTES: tuple[AnyRoute, ...] = (
     Route(

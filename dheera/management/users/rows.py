@@ -4,8 +4,12 @@ How users are shown.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dheera.entities import User
+from dheera.management.counting import counted, spender
 from dheera.management.patches import Names
+from dheera.management.routes import Office
 from dheera.management.users.shapes import UserFields, UserRow
 
 NAMES = Names(
@@ -13,16 +17,31 @@ NAMES = Names(
 )
 
 
-def user_row(user: User) -> UserRow:
+async def user_row(office: Office, user: User, *, written: bool = False) -> UserRow:
     """
     *user* as they are shown.
+
+    :param written: as for `counted`.
     """
-    return UserRow(
-        user_id=user.id,
-        teams=user.teams,
-        created_at=user.created_at,
-        updated_at=user.updated_at,
-        created_by=user.created_by,
-        updated_by=user.updated_by,
-        **NAMES.shown(user),
-    )
+    [row] = await user_rows(office, [user], written=written)
+    return row
+
+
+async def user_rows(office: Office, users: Sequence[User], *, written: bool = False) -> list[UserRow]:
+    """
+    *users* as they are shown.
+    """
+    now = office.now()
+    spends = await counted(office, [spender(user, now) for user in users], written=written)
+    return [
+        UserRow(
+            user_id=user.id,
+            teams=user.teams,
+            created_at=user.created_at,
+            updated_at=user.updated_at,
+            created_by=user.created_by,
+            updated_by=user.updated_by,
+            **NAMES.shown(user) | {"spend": spend.amount, "budget_reset_at": spend.resets_at},
+        )
+        for user, spend in zip(users, spends, strict=True)
+    ]

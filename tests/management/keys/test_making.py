@@ -226,7 +226,7 @@ class Generated(KeyCase):
         A budget with a duration is told when it begins anew.
         """
         made = self.desk.generate(max_budget=1, budget_duration="1d")
-        self.assertEqual("2026-03-02T12:00:00Z", made["budget_reset_at"])
+        self.assertEqual("2026-03-02T00:00:00Z", made["budget_reset_at"])
         self.assertIsNone(self.desk.generate(max_budget=1)["budget_reset_at"])
 
     def test_key_type(self) -> None:
@@ -303,6 +303,28 @@ class Generated(KeyCase):
         self.refused(self.desk.post("/key/generate", {"budget_limits": limits}), 400, "bad_request_error", "max_budget")
         for name in ("rpm_limit", "tpm_limit", "max_parallel_requests"):
             self.wrong(self.desk.post("/key/generate", {name: -1}), ["body", name])
+
+    def test_raised_without_end(self) -> None:
+        """
+        To raise a budget for a while takes an end, which may be known already, or in the metadata as in LiteLLM.
+        """
+        place: list[str | int] = ["body", "temp_budget_increase"]
+        end = {"temp_budget_expiry": "2026-04-01T00:00:00Z"}
+        endless: tuple[dict[str, Any], ...] = (
+            {},
+            {"temp_budget_expiry": None},
+            {"metadata": {"temp_budget_expiry": "soon"}},
+        )
+        for said in endless:
+            self.wrong(self.desk.post("/key/generate", {"temp_budget_increase": 1, **said}), place)
+        key = self.desk.generate(max_budget=1)["key"]
+        raised = {"key": key, "temp_budget_increase": 1}
+        self.wrong(self.desk.post("/key/update", raised), place)
+        gone = {"temp_budget_increase": None, "temp_budget_expiry": None}
+        for changes in (end, {}, {"max_budget": 2}, gone):
+            self.assertEqual(200, self.desk.post("/key/update", {**raised, **changes}).status)
+        self.wrong(self.desk.post("/key/update", raised), place)
+        self.assertEqual(200, self.desk.post("/key/update", {**raised, "metadata": end}).status)
 
     def test_audit(self) -> None:
         """

@@ -46,10 +46,10 @@ class UsageTests(AtLedger):
                 "key_id": self.ada["key_id"],
                 "key_name": self.ada["key_name"],
                 "key_alias": "ada",
-                "spend": 0.07,
+                "spend": 0.03,
                 "max_budget": 10,
                 "budget_duration": "30d",
-                "budget_reset_at": "2026-03-31T12:00:00Z",
+                "budget_reset_at": "2026-04-01T00:00:00Z",
                 "rpm_limit": 3,
                 "tpm_limit": 1000,
                 "max_parallel_requests": 2,
@@ -104,11 +104,19 @@ class UsageTests(AtLedger):
 
     def test_of_any_key(self) -> None:
         """
-        Who manages may ask about any key; the master key has no usage of its own.
+        Who manages may ask about any key.
         """
         self.assertEqual("ada", self.sees(f"/usage?key={self.ada['key_id']}")["key_alias"])
-        self.refused(self.desk.get("/usage"), 404, "not_found_error", "key")
         self.refused(self.desk.get("/usage?key=sk-nobody-has-this-one"), 404, "not_found_error", "key")
+
+    def test_of_all(self) -> None:
+        """
+        The master key has no usage of its own: it sees that of all calls together.
+        """
+        told = self.sees("/usage")
+        self.assertEqual([None] * 4, [told[name] for name in ("key_id", "key_name", "team", "max_budget")])
+        self.assertEqual((1.07, 0.01, 1.03), (told["spend"], told["today"]["spend"], told["month"]["spend"]))
+        self.assertEqual(["secret-model", "a", "b"], [each["model"] for each in told["month_by_model"]])
 
     def test_nothing_yet(self) -> None:
         """

@@ -26,7 +26,7 @@ GIVEN: dict[str, Any] = {
     "max_budget": 12.5,
     "soft_budget": 10,
     "budget_duration": "30d",
-    "budget_reset_at": "2026-03-31T12:00:00Z",
+    "budget_reset_at": "2026-04-01T00:00:00Z",
     "budget_limits": [{"budget_duration": "1d", "max_budget": 0.5}],
     "tpm_limit": 1000,
     "rpm_limit": 10,
@@ -195,7 +195,7 @@ class MemberTests(TeamCase):
         self.assertEqual(["alice"], [each["user_id"] for each in answer["updated_users"]])
         answer = self.add("one", "bob", "carol", max_budget_in_team="0.1", budget_duration="1d", allowed_models=["m"])
         budget = {"max_budget": 0.1, "budget_duration": "1d", "tpm_limit": None, "rpm_limit": None}
-        budget |= {"allowed_models": ["m"]}
+        budget |= {"allowed_models": ["m"], "budget_reset_at": "2026-03-02T00:00:00Z"}
         self.assertEqual(
             [budget, budget], [each["litellm_budget_table"] for each in answer["updated_team_memberships"]]
         )

@@ -31,7 +31,7 @@ LIMITS: dict[str, Any] = {
     "max_budget": 12.5,
     "soft_budget": 10,
     "budget_duration": "30d",
-    "budget_reset_at": "2026-03-31T12:00:00Z",
+    "budget_reset_at": "2026-04-01T00:00:00Z",
     "tpm_limit": 1000,
     "rpm_limit": 10,
     "max_parallel_requests": 3,

@@ -1,0 +1,145 @@
+"""
+Whether a call can be afforded: what bounds it, what it may cost at most, and a hold on all of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from attrs import define
+
+from dheera.allowances.hold import Hold
+from dheera.allowances.room import Allowances
+from dheera.boundaries import Admission
+from dheera.bounds import Asked, bound, is_bound_by_body
+from dheera.customers import EndUsers
+from dheera.errors import ModelNotAllowed, NotAllowed, StoreAway, Unpriced
+from dheera.limits import UNCAPPED, Limit, Limits
+from dheera.prices import PriceList
+from dheera.proxy.accounting import Account
+from dheera.proxy.asking import ask, method_of
+from dheera.settings import AllowanceSettings
+from dheera.wire.body import RequestBody
+from dheera.wire.headroom import Headroom
+from dheera.wire.request import Request
+
+DOWNLOAD = "files/content"
+
+MOST_UNCAPPED = 10**15
+"""
+Nano-dollars that a call takes where no budget stops it: sums of them stay within what databases count with.
+"""
+
+
+@define(eq=False)
+class Affording:
+    """
+    Takes holds for calls. One that nothing bounds is not even looked into.
+
+    :param of_proxy: what bounds all calls together.
+    :param inspected_bytes: largest body that is read for what it may cost.
+    :param headroom: for all such bodies together, as long as their exchanges last.
+    :param now: aware, in UTC.
+    """
+
+    _allowances: Allowances
+    _end_users: EndUsers
+    _of_proxy: Limits
+    _prices: PriceList
+    _rules: AllowanceSettings
+    _inspected_bytes: int
+    _headroom: Headroom
+    _now: Callable[[], datetime]
+
+    def concerns(self, admission: Admission) -> bool:
+        """
+        Whether anything may bound a call with this admission.
+        """
+        return bool(admission.limits or self._of_proxy) or self._end_users.matter
+
+    async def afford(self, request: Request, target: bytes, admission: Admission, account: Account) -> None:
+        """
+        Take a hold on all that *request* may use up, and put it into its *account*.
+
+        :param target: of upstream, with the query.
+        :return: fails with the `Refusal` that tells why it cannot be afforded.
+        """
+        body = request.body
+        if self._end_users.matter and body is not None and _may_name_somebody(request, body, self._inspected_bytes):
+            await body.gather(self._inspected_bytes, self._headroom)
+        account.afforded(await self._take(request, target, admission, account))
+
+    async def _take(self, request: Request, target: bytes, admission: Admission, account: Account) -> Hold | None:
+        endpoint = account.endpoint
+        limits = [*admission.limits.all, *self._of_proxy.all, *await self._of_end_user(account)]
+        if not limits:
+            return None
+        asked = None
+        if Limits(tuple(limits)).needs_body:
+            asked = await ask(request, target, endpoint, self._inspected_bytes, self._headroom)
+            _require_model(limits, asked, endpoint, request)
+        concerned = [*Limits(tuple(limits)).concerning(None if asked is None else asked.model)]
+        if not concerned:
+            return None
+        nano, tokens = self._bounds(concerned, asked, endpoint, request)
+        try:
+            return await self._allowances.take(account.call_id, concerned, nano=nano, tokens=tokens)
+        except StoreAway:
+            if all(limit.cap == UNCAPPED for limit in concerned):
+                return None  # they only warn
+            raise
+
+    async def _of_end_user(self, account: Account) -> Sequence[Limit]:
+        name = account.end_user() if self._end_users.matter else None
+        if name is None:
+            return ()
+        try:
+            found = await self._end_users.find(name)
+        except StoreAway:
+            if self._rules.when_store_down == "allow":
+                return ()
+            raise
+        if found.blocked:
+            raise NotAllowed("This end user is blocked. Ask whoever runs this dheera to unblock it.", param="user")
+        return found.limits.all
+
+    def _bounds(self, limits: Sequence[Limit], asked: Asked | None, endpoint: str, request: Request) -> tuple[int, int]:
+        most = bound(asked, endpoint, method_of(request), self._prices, self._now(), self._rules)
+        budgets = [limit for limit in limits if limit.kind == "usd" and limit.cap != UNCAPPED]
+        if not budgets:
+            return min(most.nano or 0, MOST_UNCAPPED), most.tokens
+        if most.nano is None:
+            raise Unpriced(budgets[0].whose, most.reason, param=most.param)
+        if endpoint == DOWNLOAD and any(name.lower() == b"range" for name, _ in request.fields):
+            # The output of a batch is billed when it is fetched as a whole.
+            raise Unpriced(budgets[0].whose, "a part of a file does not tell what its batch has cost: fetch it whole")
+        return most.nano, most.tokens
+
+
+def _require_model(limits: Sequence[Limit], asked: Asked, endpoint: str, request: Request) -> None:
+    """
+    Where certain models are limited, a call that uses a model must name it: else it would take of no such limit.
+
+    :raises ModelNotAllowed: it does not.
+    """
+    limited = next((limit for limit in limits if limit.model), None)
+    uses_one = asked.is_socket or (is_bound_by_body(endpoint, method_of(request)) and not asked.cancels)
+    if limited is None or not uses_one or (asked.model is not None and not asked.is_agent):
+        return
+    why = (
+        "an agent, or a conversation that goes on, has one of its own: name a model, and neither of these"
+        if asked.is_agent
+        else "this call does not name one: name a model"
+    )
+    raise ModelNotAllowed(f"Certain models are limited here, and {why}.", whose=limited.whose)
+
+
+def _may_name_somebody(request: Request, body: RequestBody, limit: int) -> bool:
+    """
+    Whether *body* may name an end user. One that is no JSON, or known to be too long, is not waited for.
+    """
+    if isinstance(body.length, int) and body.length > limit:
+        return False
+    kinds = [value for name, value in request.fields if name.lower() == b"content-type"]
+    return not kinds or b"json" in kinds[0].lower()
