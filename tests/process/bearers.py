@@ -79,6 +79,12 @@ class Bearer:
         messages = [{"role": "user", "content": "Hello"}]
         return self.ask("POST", "/mistral/v1/chat/completions", {"model": model, "messages": messages})
 
+    def chat_with(self, body: str) -> Answer:
+        """
+        Ask as *body* says.
+        """
+        return self.ask("POST", "/mistral/v1/chat/completions", json.loads(body))
+
     def do(self, path: str, **body: Any) -> Any:
         """
         Manage something, which must succeed.
