@@ -77,9 +77,22 @@ class Limits:
 
     What is kept as a document and cannot be read, and a shared budget that does not exist, let nothing through, since
     nobody knows what they limit: they are limits of no request at all, and their names tell why.
+
+    :ivar needs_body: whether the body must be read to tell what a call may take, or of which of them.
+    :ivar by_model: whether some are for certain models.
     """
 
     all: tuple[Limit, ...] = ()
+    needs_body: bool = field(init=False, repr=False, eq=False)
+    by_model: bool = field(init=False, repr=False, eq=False)
+
+    @needs_body.default
+    def _look(self) -> bool:
+        return any(limit.kind in ("usd", "tokens") or limit.model for limit in self.all)
+
+    @by_model.default
+    def _look_for_models(self) -> bool:
+        return any(limit.model for limit in self.all)
 
     @classmethod
     def of(
@@ -137,18 +150,19 @@ class Limits:
     def __bool__(self) -> bool:
         return bool(self.all)
 
-    @property
-    def needs_body(self) -> bool:
+    def beside(self, others: Limits) -> Limits:
         """
-        Whether the body must be read to tell what a call may take, or of which of them.
+        All of these, and of *others*.
         """
-        return any(limit.kind in ("usd", "tokens") or limit.model for limit in self.all)
+        if not others.all:
+            return self
+        return Limits(self.all + others.all) if self.all else others
 
-    def concerning(self, model: str | None) -> Iterator[Limit]:
+    def concerning(self, model: str | None) -> Sequence[Limit]:
         """
         Those of which a call with this model takes.
         """
-        return (limit for limit in self.all if limit.concerns(model))
+        return [limit for limit in self.all if limit.concerns(model)] if self.by_model else self.all
 
 
 @frozen

@@ -15,7 +15,7 @@ from dheera.boundaries import Admission
 from dheera.bounds import Asked, bound, is_bound_by_body
 from dheera.customers import EndUsers
 from dheera.errors import ModelNotAllowed, NotAllowed, StoreAway, Unpriced
-from dheera.limits import UNCAPPED, Limit, Limits
+from dheera.limits import UNCAPPED, UNLIMITED, Limit, Limits
 from dheera.prices import PriceList
 from dheera.proxy.accounting import Account
 from dheera.proxy.asking import ask, method_of
@@ -72,14 +72,15 @@ class Affording:
 
     async def _take(self, request: Request, target: bytes, admission: Admission, account: Account) -> Hold | None:
         endpoint = account.endpoint
-        limits = [*admission.limits.all, *self._of_proxy.all, *await self._of_end_user(account)]
-        if not limits:
-            return None
+        limits = admission.limits.beside(self._of_proxy)
+        if self._end_users.matter:
+            limits = limits.beside(await self._of_end_user(account))
         asked = None
-        if Limits(tuple(limits)).needs_body:
+        if limits.needs_body:
             asked = await ask(request, target, endpoint, self._inspected_bytes, self._headroom)
-            _require_model(limits, asked, endpoint, request)
-        concerned = [*Limits(tuple(limits)).concerning(None if asked is None else asked.model)]
+            if limits.by_model:
+                _require_model(limits, asked, endpoint, request)
+        concerned = limits.concerning(None if asked is None else asked.model)
         if not concerned:
             return None
         nano, tokens = self._bounds(concerned, asked, endpoint, request)
@@ -90,19 +91,19 @@ class Affording:
                 return None  # they only warn
             raise
 
-    async def _of_end_user(self, account: Account) -> Sequence[Limit]:
-        name = account.end_user() if self._end_users.matter else None
+    async def _of_end_user(self, account: Account) -> Limits:
+        name = account.end_user()
         if name is None:
-            return ()
+            return UNLIMITED
         try:
             found = await self._end_users.find(name)
         except StoreAway:
             if self._rules.when_store_down == "allow":
-                return ()
+                return UNLIMITED
             raise
         if found.blocked:
             raise NotAllowed("This end user is blocked. Ask whoever runs this dheera to unblock it.", param="user")
-        return found.limits.all
+        return found.limits
 
     def _bounds(self, limits: Sequence[Limit], asked: Asked | None, endpoint: str, request: Request) -> tuple[int, int]:
         most = bound(asked, endpoint, method_of(request), self._prices, self._now(), self._rules)
@@ -117,13 +118,13 @@ class Affording:
         return most.nano, most.tokens
 
 
-def _require_model(limits: Sequence[Limit], asked: Asked, endpoint: str, request: Request) -> None:
+def _require_model(limits: Limits, asked: Asked, endpoint: str, request: Request) -> None:
     """
     Where certain models are limited, a call that uses a model must name it: else it would take of no such limit.
 
     :raises ModelNotAllowed: it does not.
     """
-    limited = next((limit for limit in limits if limit.model), None)
+    limited = next((limit for limit in limits.all if limit.model), None)
     uses_one = asked.is_socket or (is_bound_by_body(endpoint, method_of(request)) and not asked.cancels)
     if limited is None or not uses_one or (asked.model is not None and not asked.is_agent):
         return
