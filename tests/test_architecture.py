@@ -23,6 +23,7 @@ LAYERS = [
     {"price_rows", "holding"},
     {"limits"},
     {"boundaries", "bookkeeping", "prices", "content"},
+    {"recall"},
     {"stores", "spool", "keyring", "attempts", "customers"},
     {"settlement", "upstream_alarm", "series", "workers", "bounds"},
     {"ledger", "pruning", "sinks", "metrics", "allowances"},

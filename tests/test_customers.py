@@ -12,10 +12,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Add, Put, Query, Remove
-from dheera.customers import JUDGED, JUDGED_AFTER_SECONDS, LOOKS, EndUser, EndUsers
+from dheera.customers import JUDGED, JUDGED_AFTER_SECONDS, EndUser, EndUsers
 from dheera.entities import AnyEntity, Budget, Customer, Entity
 from dheera.errors import StoreAway
 from dheera.limits import Limits
+from dheera.recall import LOOKS
 from dheera.settings import LimitSettings
 from dheera.stores.memory import MemoryStore
 from tests.test_keyring import NOW
@@ -129,7 +130,7 @@ class Found(EndUsersTests):
         self.looks("a", "b", "c", "a", "d")
         self.assertEqual(0, self.looks("a", "c", "d"))
         self.assertEqual(1, self.looks("b"))
-        self.assertEqual(3, len(self.users._kept))
+        self.assertEqual(3, len(self.users._recall._kept))
 
     def test_changed(self) -> None:
         """
@@ -156,9 +157,10 @@ class Found(EndUsersTests):
         """
         self.keep(*(a_customer(name, budget_id="b") for name in "abcde"), Budget(id="b", **TIMES))
         self.looks(*"abcde")
-        self.assertEqual({"b": {"c", "d", "e"}}, self.users._sharing)
+        concerned = {("budget", "b"): {"c", "d", "e"}, **{("customer", name): {name} for name in "cde"}}
+        self.assertEqual(concerned, self.users._recall._concerned)
         self.put(Budget(id="b", **TIMES))
-        self.assertEqual((0, {}), (len(self.users._kept), self.users._sharing))
+        self.assertEqual((0, {}), (len(self.users._recall._kept), self.users._recall._concerned))
 
 
 class Overtaken(EndUsersTests):

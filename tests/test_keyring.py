@@ -87,7 +87,7 @@ class Held(KeyringTests):
         for number in range(100):
             self.assertIsNone(self.look_up(f"unknown {number}"))
         self.assertEqual("ada", self.held("a"))
-        self.assertEqual(1, len(self.keyring._kept))
+        self.assertEqual(1, len(self.keyring._recall._kept))
 
     def test_bounded(self) -> None:
         """
