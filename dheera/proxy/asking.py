@@ -14,7 +14,6 @@ from dheera.bounds import BATCHES, CONVERSATIONS, Asked, is_bound_by_body
 from dheera.endpoints import PRICED
 from dheera.errors import BadRequest
 from dheera.proxy.contents import LONGEST_READ, Contents
-from dheera.proxy.forms import Ambiguous, texts_of_form
 from dheera.proxy.pages import count_pages
 from dheera.proxy.searching import (
     LONGEST_VALUE,
@@ -30,6 +29,7 @@ from dheera.proxy.searching import (
     kind_of_body,
     model_of_socket,
     models_of_query,
+    named_in_form,
     require_utf_8,
     told,
 )
@@ -276,12 +276,7 @@ def _of_form(content: bytes, boundary: bytes) -> Asked:
     """
     What a form says, which holds a file. Nothing but its model is of use.
     """
-    try:
-        texts = texts_of_form(content, boundary, ("model", "agent_id"))
-    except Ambiguous:
-        raise Unclear(
-            "the form is not one that all servers read alike: name each part simply, and model once"
-        ) from None
+    texts = named_in_form(content, boundary)
     size = len(content)
     return Asked(
         model=texts.get("model"),

@@ -13,7 +13,6 @@ import msgspec
 
 from dheera.errors import ModelNotAllowed
 from dheera.models import Models
-from dheera.proxy.forms import Ambiguous, texts_of_form
 from dheera.proxy.searching import (
     LONGEST_VALUE,
     MODELLESS,
@@ -28,6 +27,7 @@ from dheera.proxy.searching import (
     kind_of_body,
     model_of_socket,
     models_of_query,
+    named_in_form,
     require_utf_8,
     told,
 )
@@ -134,12 +134,7 @@ def _model(found: Mapping[str, msgspec.Raw]) -> str:
 
 
 def _of_form(content: bytes, boundary: bytes) -> Sequence[str]:
-    try:
-        texts = texts_of_form(content, boundary, ("model", "agent_id"))
-    except Ambiguous:
-        raise Unclear(
-            "the form is not one that all servers read alike: name each part simply, and model once"
-        ) from None
+    texts = named_in_form(content, boundary)
     if "model" not in texts or "agent_id" in texts:
         raise Unclear("the form must name a model, and no agent: add a part that is called model")
     return [texts["model"]]

@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 import msgspec
 from attrs import define, field
 
-from dheera.proxy.forms import FORM
+from dheera.proxy.forms import FORM, Ambiguous, texts_of_form
 from dheera.wire.body import RequestBody
 from dheera.wire.headroom import Headroom
 from dheera.wire.heads import Fields
@@ -257,3 +257,17 @@ def is_written(value: msgspec.Raw, text: bytes) -> bool:
 
 
 _: type[Asking] = Request
+
+
+def named_in_form(content: bytes, boundary: bytes) -> Mapping[str, str]:
+    """
+    What a form says of ``model`` and ``agent_id``, as far as it does.
+
+    :raises Unclear: servers could read it in different ways.
+    """
+    try:
+        return texts_of_form(content, boundary, ("model", "agent_id"))
+    except Ambiguous:
+        raise Unclear(
+            "the form is not one that all servers read alike: name each part simply, and model once"
+        ) from None
