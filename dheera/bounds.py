@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain, combinations
 
 from attrs import evolve, frozen
 from msgspec import Struct
@@ -141,9 +142,11 @@ def _least(case: _Case, prices: PriceList, at: datetime) -> int:
     What the call could cost at most without what makes it unclear: to add that must not make it cheaper.
     """
     named = replace(case.asked, is_agent=False, is_socket=False)
+    unclear = {"has_more": False, "continues": False, "connectors": (), "annotates": False}
     least = 0
-    for asked in (named, replace(named, has_more=False, continues=False, connectors=(), annotates=False)):
+    for some in chain.from_iterable(combinations(unclear, count) for count in range(len(unclear) + 1)):
         with suppress(_Unpriced):
+            asked = replace(named, **{name: unclear[name] for name in some})
             least = max(least, evolve(case, asked=asked).nano(prices, at))
     return least
 

@@ -6,7 +6,7 @@ that goes before anything is opened, so that a check says what a start would.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,17 @@ from dheera.config import ConfigurationError, state_directory
 from dheera.entities import now
 from dheera.prices import PriceList
 from dheera.redaction import Redaction
-from dheera.settings import Config
+from dheera.settings import Config, Mistral, OtherUpstream
 from dheera.sinks.catalogue import Configured, make_sinks
 from dheera.sinks.contract import Tools
 from dheera.sinks.courier import HttpCourier
 from dheera.workers import named_directory
 
 FOLDER = "spool"
+SHORTEST_SECRET = 6
+"""
+What is shorter could not be taken out without its being told thereby.
+"""
 
 
 @frozen(kw_only=True)
@@ -91,9 +95,25 @@ def node_of(config: Config) -> str:
     return config.records.node or socket.gethostname()
 
 
+def secrets_of(config: Config) -> Iterator[str]:
+    """
+    What must be in no record, and in no line of ours: all keys of all upstreams, the master key, the database's URL.
+    """
+    upstreams: list[Mistral | OtherUpstream] = [config.mistral, *config.upstreams.values()]
+    said = [
+        config.master_key,
+        config.store.url,
+        *(each.api_key for each in upstreams),
+        *(weighted.key for each in upstreams for weighted in each.api_keys),
+    ]
+    for secret in said:
+        if secret is not None and len(secret.reveal()) >= SHORTEST_SECRET:
+            yield secret.reveal()
+
+
 def _redaction(config: Config) -> Redaction:
-    secrets = [each.reveal() for each in (config.mistral.api_key, config.master_key) if each is not None]
+    rules = config.records
     try:
-        return Redaction.of(config.records.redact_paths, config.records.redact_patterns, secrets)
+        return Redaction.of(rules.redact_paths, rules.redact_patterns, secrets_of(config))
     except ValueError as error:
         raise ConfigurationError([f"[records] redact_paths, redact_patterns: {error}"]) from None

@@ -51,8 +51,10 @@ class Level:
 
 LEVELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "in_flight_requests": ("Calls that are under way", ()),
+    "queued_requests": ("Calls that wait for their turn", ()),
     "client_connections": ("Connections of clients", ()),
     "upstream_connections": ("Connections to upstream", ("state",)),
+    "upstream_key_resting": ("1 while one of several keys of an upstream rests", ("upstream", "upstream_key")),
     "spool_bytes": ("What the spool takes on the disk", ()),
     "spool_max_bytes": ("What it may take", ()),
     "spool_failing": ("1 while the spool cannot be written", ()),
@@ -72,7 +74,7 @@ GROWING = frozenset({"spool_dropped_lines", "sink_sent_records", "sink_refused_r
 """
 Levels that only grow while a process lives. They are counters: what a worker has added stays when it goes.
 """
-WORST = frozenset({"spool_failing", "spool_lag_seconds", "sink_away", "store_away"})
+WORST = frozenset({"spool_failing", "spool_lag_seconds", "sink_away", "store_away", "upstream_key_resting"})
 """
 Levels of which the largest of all workers is shown, and not the sum.
 """
@@ -92,6 +94,7 @@ class Metrics:
         self._levels = levels
         self._sorting = Sorting(is_known, self._make)
         self._grown: dict[tuple[str, ...], float] = {}
+        self._shown: set[tuple[str, ...]] = set()
         self._spreads: dict[tuple[str, ...], Spread] = {}
         self._registry = registry = CollectorRegistry()
         self._directory = shared_directory()
@@ -115,6 +118,7 @@ class Metrics:
         self._bytes = counter("bytes", "Bytes of bodies", "endpoint", "direction")
         self._refusals = counter("refusals", "Calls that dheera answered itself", "reason")
         self._upstream_errors = counter("upstream_errors", "Calls that upstream failed", "reason")
+        self._retries = counter("upstream_retries", "Times that calls were sent again", "upstream", "reason")
         at = ("endpoint", "model")
         self._duration = histogram("request_duration_seconds", "From head to end", *at, buckets=_LONG)
         self._first_byte = histogram("first_byte_seconds", "From the request to upstream's head", *at, buckets=_LONG)
@@ -154,6 +158,8 @@ class Metrics:
         self._sorting.find(record).add(record)
         if record.overhead_us is not None:
             self._overhead.add(record.overhead_us)
+        for each in record.tries[: record.attempts - 1]:  # after the last one its client may have left
+            self._retries.labels(record.upstream, each.error or str(each.status)).inc()
 
     def refused(self, refusal: Refusal) -> None:
         """
@@ -176,12 +182,15 @@ class Metrics:
         """
         self._flush()
         self._gauges["in_flight_requests"].set(self.in_flight)
+        gone, self._shown = self._shown, set()
         for level in self._levels():
             if level.name in GROWING:
                 self._grow(level)
-            else:
-                gauge = self._gauges[level.name]
-                (gauge.labels(*level.labels) if level.labels else gauge).set(level.value)
+                continue
+            self._show(level)
+            self._shown.add((level.name, *level.labels))
+        for name, *labels in gone - self._shown:  # a sink or a key that a reload has left out
+            self._show(Level(name=name, labels=tuple(labels), value=0))
 
     def close(self) -> None:
         """
@@ -207,6 +216,10 @@ class Metrics:
         self._sorting.flush()
         for spread in self._spreads.values():
             spread.flush()
+
+    def _show(self, level: Level) -> None:
+        gauge = self._gauges[level.name]
+        (gauge.labels(*level.labels) if level.labels else gauge).set(level.value)
 
     def _grow(self, level: Level) -> None:
         which = (level.name, *level.labels)

@@ -22,6 +22,12 @@ no usable answer; dheera refused; dheera died before the end.
 """
 
 
+MISTRAL = "mistral"
+"""
+The name of the upstream that is Mistral's own.
+"""
+
+
 class Content(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     A body, as far as it may be shown: redacted, bounded, without binary parts.
@@ -36,6 +42,24 @@ class Content(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     size_bytes: int = 0
     sha256: str | None = None
     truncated: bool = False
+
+
+class Try(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """
+    A time that a call was sent to upstream in vain, and then sent again, or would have been if its client had not left.
+
+    :param key: the name of upstream's key; ``None`` where there is only one.
+    :param status: that upstream answered; ``None`` if it did not.
+    :param error: a class of `dheera.errors`, if it did not.
+    :param duration_us: microseconds that it took.
+    :param waited_us: microseconds from then until the call was sent again.
+    """
+
+    key: str | None = None
+    status: int | None = None
+    error: str | None = None
+    duration_us: int = 0
+    waited_us: int = 0
 
 
 class Begun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="line", tag="begin"):
@@ -54,6 +78,8 @@ class Begun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     :param client: the address that the call came from.
     :param request_bytes: of the request's body, as announced; ``None`` if that is not known.
     :param held_nano_usd: what is held of the budgets that it concerns; ``None`` if there are none.
+    :param upstream: the name of the upstream that it goes to.
+    :param priced: its cost is what the price list says; else it is free.
     """
 
     call_id: str
@@ -74,6 +100,8 @@ class Begun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     user_agent: str = ""
     request_bytes: int | None = None
     held_nano_usd: int | None = None
+    upstream: str = MISTRAL
+    priced: bool = True
 
 
 class Record(Begun, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag_field="line", tag="end"):
@@ -85,6 +113,9 @@ class Record(Begun, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     :param error: a class of `dheera.errors`, or what upstream calls it; ``None`` if all went well.
     :param message: our own words about it.
     :param attempts: how often it was sent to upstream; 0 if it never was.
+    :param tries: all of these but the last.
+    :param upstream_key: the name of upstream's key with which it was sent the last time; ``None`` where there is only
+        one.
     :param duration_us: microseconds from the request's head to the end.
     :param first_byte_us: microseconds until the head of upstream's answer.
     :param overhead_us: of the time until then, what dheera itself took.
@@ -107,6 +138,8 @@ class Record(Begun, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     error: str | None = None
     message: str | None = None
     attempts: int = 1
+    tries: list[Try] = []
+    upstream_key: str | None = None
     duration_us: int = 0
     first_byte_us: int | None = None
     overhead_us: int | None = None

@@ -57,6 +57,11 @@ OWN = frozenset(
 """
 First segments of the paths of our own API.
 """
+TAKEN = OWN | {"v2"}
+"""
+First segments that stand for no upstream. ``/v2`` is not among our own, as a key's ``allowed_routes`` mean Mistral's by
+it.
+"""
 
 TOP_SEGMENTS = r"v[0-9]+|telemetry|mcp"
 """

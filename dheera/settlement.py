@@ -17,7 +17,7 @@ from dheera.endpoints import PRICED, is_free
 from dheera.estimates import estimated
 from dheera.metering.quantities import added
 from dheera.prices import PriceList
-from dheera.records import Begun, Record
+from dheera.records import MISTRAL, Begun, Record
 from dheera.usage import Part, Reading, Usage, Wanted
 
 NOT_DONE = 300
@@ -32,6 +32,8 @@ class Deed(Struct, frozen=True, kw_only=True):
     """
     What happened in an exchange that was sent to upstream, as far as it decides the price.
 
+    :param upstream: its name.
+    :param priced: it costs what the price list says; else it is free.
     :param path: the one form of it, however the client spelled it; without the query.
     :param at: when it began.
     :param status: of upstream's answer; ``None`` if there was none.
@@ -47,6 +49,8 @@ class Deed(Struct, frozen=True, kw_only=True):
     request_bytes: int | None
     status: int | None
     is_whole: bool
+    upstream: str = MISTRAL
+    priced: bool = True
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
@@ -68,11 +72,18 @@ class Settlement(Struct, frozen=True, kw_only=True):
 
 NOTHING = Settlement(cost_nano_usd=0)
 
+FREE = "free"
+"""
+The price list of upstreams that cost nothing.
+"""
+
 
 def settled(deed: Deed, prices: PriceList) -> Settlement:
     """
     What is due for *deed*.
     """
+    if not deed.priced:
+        return _given(settled(structs.replace(deed, priced=True), prices))
     if deed.status is not None and deed.status >= NOT_DONE:
         return NOTHING
     parts, once = deed.reading.parts, None
@@ -81,12 +92,21 @@ def settled(deed: Deed, prices: PriceList) -> Settlement:
             return Settlement(price_list=prices.name)  # of the other ranges, nobody knows who fetches them
         if not deed.is_whole:
             return NOTHING  # whoever fetches it as a whole pays
-        once = f"batch {quote(deed.path, errors='surrogateescape')}"
+        whose = "batch" if deed.upstream == MISTRAL else f"batch {deed.upstream}"
+        once = f"{whose} {quote(deed.path, errors='surrogateescape')}"
     if parts:
         return _priced(parts, deed, prices, once=once)
-    if is_free(deed.endpoint, deed.method) or (deed.reading.error is not None and deed.reading.events <= 1):
-        return NOTHING
-    return _estimated(deed, prices)
+    costs_nothing = deed.reading.error is not None and deed.reading.events <= 1
+    return NOTHING if costs_nothing or is_free(deed.endpoint, deed.method) else _estimated(deed, prices)
+
+
+def _given(due: Settlement) -> Settlement:
+    """
+    *due*, but for nothing.
+    """
+    if due is NOTHING:
+        return due
+    return Settlement(usage=due.usage, estimated=due.estimated, cost_nano_usd=0, price_list=FREE)
 
 
 def charged(due: Settlement, held_nano_usd: int | None) -> Settlement:
@@ -114,6 +134,8 @@ def interrupted(begun: Begun, prices: PriceList) -> Record:
         request_bytes=begun.request_bytes,
         status=None,
         is_whole=False,
+        upstream=begun.upstream,
+        priced=begun.priced,
     )
     due = settled(deed, prices)
     if begun.held_nano_usd:

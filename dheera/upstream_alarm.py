@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from attrs import define, field
 
 from dheera.call_ids import new_call_id
-from dheera.records import Alert, Record
+from dheera.records import MISTRAL, Alert, Record
 
 FAILURES = 10
 """
@@ -28,9 +28,20 @@ Below that, what is about the real key or its bill, and none of the caller's doi
 
 
 @define(eq=False)
+class _Row:
+    """
+    Failures of one upstream in a row.
+    """
+
+    failures: int = 0
+    since: datetime | None = None
+    told: bool = False
+
+
+@define(eq=False)
 class UpstreamAlarm:
     """
-    Looks at records.
+    Looks at records, those of each upstream for itself.
 
     :param alert: told once when it begins, and once when it is over.
     """
@@ -38,9 +49,7 @@ class UpstreamAlarm:
     _alert: Callable[[Alert], None]
     _node: str
     _now: Callable[[], datetime]
-    _failures: int = field(default=0, init=False)
-    _since: datetime | None = field(default=None, init=False)
-    _told: bool = field(default=False, init=False)
+    _rows: dict[str, _Row] = field(factory=dict, init=False)
 
     def look(self, record: Record) -> None:
         """
@@ -50,29 +59,31 @@ class UpstreamAlarm:
             return
         status = record.status or 0
         if record.outcome == "complete" and status < FIRST_SERVER_ERROR and status not in OUR_FAULTS:
-            self._recover()
+            self._recover(record.upstream)
             return
-        self._failures += 1
-        self._since = self._since or self._now()
-        if not self._told and self._failures >= FAILURES and self._now() - self._since >= SPAN:
-            self._told = True
+        row = self._rows.setdefault(record.upstream, _Row())
+        row.failures += 1
+        row.since = row.since or self._now()
+        if not row.told and row.failures >= FAILURES and self._now() - row.since >= SPAN:
+            row.told = True
             reason = record.error or f"it answers {record.status}"
-            self._tell(f"Upstream has failed the last {self._failures} calls: {reason}.", is_over=False)
+            self._tell(record.upstream, f"has failed the last {row.failures} calls: {reason}", is_over=False)
 
-    def _recover(self) -> None:
-        if self._told:
-            self._tell("Upstream answers again.", is_over=True)
-        self._failures, self._since, self._told = 0, None, False
+    def _recover(self, upstream: str) -> None:
+        row = self._rows.pop(upstream, None)
+        if row is not None and row.told:
+            self._tell(upstream, "answers again", is_over=True)
 
-    def _tell(self, text: str, *, is_over: bool) -> None:
+    def _tell(self, upstream: str, what: str, *, is_over: bool) -> None:
+        name = "upstream" if upstream == MISTRAL else f"upstream {upstream}"
         self._alert(
             Alert(
                 id=new_call_id(),
                 at=self._now(),
                 node=self._node,
                 about="upstream",
-                subject="upstream",
-                text=text,
+                subject=name,
+                text=f"{name[0].upper()}{name[1:]} {what}.",
                 level="resolved" if is_over else "critical",
             )
         )

@@ -25,7 +25,7 @@ from dheera.content import ContentRules
 from dheera.customers import EndUsers
 from dheera.entities import now
 from dheera.gate import make_key_gate
-from dheera.keys import Secret
+from dheera.keys import Secret, WeightedKey
 from dheera.limits import Limits
 from dheera.management.authority import KeyAuthority
 from dheera.management.catalogue import ROUTES
@@ -36,12 +36,21 @@ from dheera.open_gate import OpenGate
 from dheera.prices import PriceList
 from dheera.proxy.accounting import Accountant
 from dheera.proxy.affording import Affording
-from dheera.proxy.exchange import CALL_ID, Exchanges
+from dheera.proxy.capacity import Capacity
+from dheera.proxy.exchange import CALL_ID, Departed, Exchanges
 from dheera.proxy.headers import Subnet
-from dheera.proxy.target import parse_base
 from dheera.proxy.upstream import Upstream
+from dheera.proxy.upstreams import make_upstreams
 from dheera.records import Alert, Record
-from dheera.settings import AllowanceSettings, KeySettings, LimitSettings
+from dheera.settings import (
+    AllowanceSettings,
+    BalanceSettings,
+    Config,
+    KeySettings,
+    LimitSettings,
+    Mistral,
+    OtherUpstream,
+)
 from dheera.spool.memory import MemorySpool
 from dheera.stores.memory import MemoryStore
 from dheera.stores.memory_allowances import MemoryAllowances
@@ -128,6 +137,8 @@ class House:
 
     :param resource: what upstream is; a script (``script``) if none is given.
     :param spool: where calls are written down, in place of one in memory.
+    :param api_keys: of upstream, in place of the one.
+    :param upstreams: beside it.
     :param clock: of the store that counts allowances.
     """
 
@@ -149,6 +160,9 @@ class House:
         allowances: AllowanceSettings | None = None,
         proxy_limits: LimitSettings | None = None,
         end_user_limits: LimitSettings | None = None,
+        api_keys: Sequence[WeightedKey] = (),
+        balance: BalanceSettings | None = None,
+        upstreams: Mapping[str, OtherUpstream] | None = None,
         clock: Clock = machine_clock,
     ) -> None:
         self.network = Network()
@@ -157,7 +171,18 @@ class House:
             self.script if resource is None else Server(self.network, resource, server_limits or ServerLimits())
         )
         self.agent = Agent(self.network, client_limits or ClientLimits())
-        self.upstream = Upstream(self.agent, parse_base(base), None if api_key is None else Secret(api_key))
+        self.alerts: list[Alert] = []
+        self.config = Config(
+            mistral=Mistral(
+                api_base=base,
+                api_key=None if api_key is None or api_keys else Secret(api_key),
+                api_keys=tuple(api_keys),
+            ),
+            balance=balance or BalanceSettings(),
+            upstreams=upstreams or {},
+        )
+        self.upstreams = self.make_upstreams(None)
+        self.upstream = self.upstreams["mistral"]
         self.keys = keys or KeySettings()
         shelves = Shelves()
         self.store, self.counts = MemoryStore(shelves), MemoryAllowances(shelves, clock=clock)
@@ -181,7 +206,6 @@ class House:
         self.gate = self._gate(master_key, open_to_network=open_to_network)
         self.headroom = Headroom(self.keys.inspected_together_bytes)
         rules = allowances or AllowanceSettings()
-        self.alerts: list[Alert] = []
         self.allowances = Allowances(
             self.network, self.counts, rules, lives=self.spool.lives, node="test", alert=self.alerts.append
         )
@@ -196,14 +220,17 @@ class House:
             self.headroom,
             now,
         )
+        self.capacity = Capacity(self.network, server_limits or ServerLimits())
+        self.departed = Departed()
         self.exchanges = Exchanges(
             self.gate,
-            self.upstream,
             accountant,
             self.keys.inspected_bytes,
             self.headroom,
             trusted,
             affording=affording,
+            capacity=self.capacity,
+            departed=self.departed,
             finishes=rules.on_client_left == "finish",
         )
         self.site = Server(self.network, Branch(), server_limits or ServerLimits(), _stamp)
@@ -218,6 +245,7 @@ class House:
         watch = Watch(draining=lambda: self.site.draining, store=self.store, in_flight=lambda: self.metrics.in_flight)
         self.site.resource = make_root(
             self.exchanges,
+            self.upstreams,
             watch,
             management(office, authority, ROUTES, trusted),
             MetricsPage(self.metrics),
@@ -225,6 +253,12 @@ class House:
         )
         self.store.open()
         Deferred.fromCoroutine(self.end_users.open())
+
+    def make_upstreams(self, before: Mapping[str, Upstream] | None) -> Mapping[str, Upstream]:
+        """
+        Upstreams, after those *before*.
+        """
+        return make_upstreams(self.network, self.config, lambda _: self.agent, before, self.alerts.append)
 
     def _gate(self, master_key: str | None, *, open_to_network: bool) -> Gate:
         if master_key is None:

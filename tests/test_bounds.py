@@ -467,6 +467,18 @@ class TestHonesty(TestCase):
                 for each in (usage, replace(usage, cached_tokens=0)):
                     self.check(endpoint, asked, Reading(parts=[Part(model=model, usage=each)]))
 
+    def test_connectors_below_ceiling(self) -> None:
+        """
+        Where a ceiling is taken since something is unclear, connectors are not forgotten.
+        """
+        asked = Asked(model="small", request_bytes=0, connectors=("web_search",))
+        fees, both = (
+            bound(each, "chat/classifications", "POST", PRICES, WHEN, CHEAP).nano or 0
+            for each in (asked, replace(asked, has_more=True))
+        )
+        self.assertGreater(fees, 1)
+        self.assertGreaterEqual(both, fees)
+
     @given(calls(), st.sampled_from([PLAIN, RULES, CHEAP]), st.data())
     def test_more_is_never_cheaper(
         self, call: tuple[str, Asked], rules: AllowanceSettings, data: st.DataObject

@@ -304,6 +304,19 @@ class MetricsTests(TestCase):
         self.levels = [Level(name="store_away", value=False)]
         self.assertEqual(0, self.value("store_away"))
 
+    def test_gone(self) -> None:
+        """
+        A level that is told no longer, as that of a sink that a reload has left out, is 0.
+        """
+        levels = [Level(name="sink_away", labels=(name,), value=1) for name in ("a", "b")]
+        metrics = Metrics(lambda _: True, lambda: levels)
+        metrics.text()
+        del levels[0]
+        for _ in range(2):
+            text = metrics.text().decode()
+            self.assertIn('dheera_sink_away{sink="a"} 0.0', text)
+            self.assertIn('dheera_sink_away{sink="b"} 1.0', text)
+
     def test_growing_levels(self) -> None:
         """
         What only grows is a counter: it is counted once however often somebody looks, and never falls.

@@ -10,7 +10,7 @@ from unittest import TestCase
 
 from dheera.prices import PriceList
 from dheera.records import Begun
-from dheera.settlement import NOTHING, Deed, Settlement, charged, interrupted, settled
+from dheera.settlement import FREE, NOTHING, Deed, Settlement, charged, interrupted, settled
 from dheera.usage import Part, Reading, Usage, Wanted
 
 WHEN = datetime(2026, 11, 23, tzinfo=UTC)
@@ -106,6 +106,35 @@ class ReadTests(TestCase):
         parts = [Part(model="a", usage=MILLION, is_batch=True)]
         due = settled(deed(endpoint="files/content", method="GET", reading=Reading(parts=parts), status=206), PRICES)
         self.assertEqual((None, None), (due.cost_nano_usd, due.once))
+
+
+class OtherTests(TestCase):
+    """
+    Upstreams beside Mistral's.
+    """
+
+    def test_free(self) -> None:
+        """
+        One that is not priced costs nothing, whether it has said what was used, or what it used has no price.
+        """
+        readings = (
+            Reading(parts=[Part(model="a", usage=MILLION)]),
+            Reading(parts=[Part(model="unheard-of", usage=MILLION, is_batch=True)]),
+            Reading(model="a", events=7),
+            Reading(),
+        )
+        for reading in readings:
+            due = settled(deed(reading=reading, upstream="local", priced=False), PRICES)
+            self.assertEqual((0, FREE, (), None), (due.cost_nano_usd, due.price_list, due.unpriced, due.once))
+            self.assertIs(due, charged(due, 5))
+
+    def test_once(self) -> None:
+        """
+        Batches of the same name at two upstreams are two.
+        """
+        reading = Reading(parts=[Part(model="a", usage=MILLION, is_batch=True)])
+        said = {"endpoint": "files/content", "method": "GET", "path": "/v1/files/f1/content", "reading": reading}
+        self.assertEqual("batch local /v1/files/f1/content", settled(deed(**said, upstream="local"), PRICES).once)
 
 
 class UnreadTests(TestCase):

@@ -79,3 +79,18 @@ class UpstreamAlarmTests(TestCase):
             self.assertIn(f"{status}", self.alerts[-1].text)
             self.alarm.look(record())
             self.assertEqual("resolved", self.alerts[-1].level)
+
+    def test_others(self) -> None:
+        """
+        One upstream's failures are not made up for by another one's answers, and each is called by its name.
+        """
+        for _ in range(FAILURES):
+            self.fail(upstream="local")
+            self.alarm.look(record())
+        self.time += SPAN
+        self.fail(upstream="local")
+        self.alarm.look(record())
+        self.assertEqual([("upstream local", "critical")], [(alert.subject, alert.level) for alert in self.alerts])
+        self.assertTrue(self.alerts[0].text.startswith("Upstream local has failed"))
+        self.alarm.look(record(upstream="local"))
+        self.assertEqual(("upstream local", "resolved"), (self.alerts[-1].subject, self.alerts[-1].level))

@@ -26,6 +26,8 @@ from dheera.prices import PriceList
 from dheera.proxy.asking import method_of
 from dheera.proxy.notes import LONGEST_PATH, LONGEST_TEXT, noted, place, tags
 from dheera.proxy.telling import end, told
+from dheera.proxy.tries import Tries
+from dheera.proxy.upstream import Upstream
 from dheera.proxy.watching import AnswerWatch, RequestWatch
 from dheera.records import Begun, Outcome, Record
 from dheera.routes import judged
@@ -61,12 +63,13 @@ class Accountant:
     clock: Callable[[], float]
     now: Callable[[], datetime]
 
-    def open(self, request: Request, call_id: str) -> Account:
+    def open(self, request: Request, call_id: str, upstream: Upstream) -> Account:
         """
-        The account of an exchange that begins now.
+        The account of an exchange with *upstream* that begins now.
         """
         self.tally.began()
-        return Account(self, request, call_id, self.clock(), self.now(), AnswerWatch(self.clock))
+        clock = self.clock
+        return Account(self, request, upstream, call_id, clock(), self.now(), AnswerWatch(clock), Tries(clock))
 
 
 @define(eq=False)
@@ -75,30 +78,36 @@ class Account:
     What is known of one exchange.
 
     :ivar endpoint: as in `dheera.records.Begun`.
+    :ivar tries: how often it was sent.
+    :ivar has_place: among those that are passed on at once.
+    :ivar is_left: the client has left, and upstream is listened to.
     """
 
     _office: Accountant
     _request: Request
+    _upstream: Upstream
     call_id: str
     _started: float
     _started_at: datetime
     _answer: AnswerWatch
+    tries: Tries
     _caller: Caller | None = field(default=None, init=False)
     _path: bytes = field(default=b"", init=False)
     _place: str = field(default="", init=False)
     endpoint: str = field(default=OTHER, init=False)
     _admission: Admission | None = field(default=None, init=False)
     _asking: RequestWatch | None = field(default=None, init=False)
+    _policy: ContentPolicy = field(default="none", init=False)
     _response: Response | None = field(default=None, init=False)
-    _attempts: int = field(default=0, init=False)
-    _sent: float = field(default=0.0, init=False)
     _answered: float | None = field(default=None, init=False)
+    _waited: float = field(default=0.0, init=False)
     _overhead: float | None = field(default=None, init=False)
     _begun: dict[str, Any] | None = field(default=None, init=False)
     _reading: Reading | None = field(default=None, init=False)
     _due: Settlement | None = field(default=None, init=False)
     _hold: Hold | None = field(default=None, init=False)
-    _is_left: bool = field(default=False, init=False)
+    is_left: bool = field(default=False, init=False)
+    has_place: bool = field(default=False, init=False)
 
     def asked(self, caller: Caller, path: bytes) -> None:
         """
@@ -133,6 +142,12 @@ class Account:
         """
         self._hold = hold
 
+    def waited(self, seconds: float) -> None:
+        """
+        So long the client's body was waited for, which is no work of ours.
+        """
+        self._waited = seconds
+
     def begin(self) -> None:
         """
         Write down that the exchange begins, before its first byte goes to upstream.
@@ -144,8 +159,7 @@ class Account:
         self._office.spool.begin(Begun(**begun))
         if asking.is_done:
             self._begun = begun
-        self._attempts = 1
-        self._sent = self._office.clock()
+        self.tries.begin()
 
     @property
     def answer(self) -> AnswerWatch:
@@ -154,11 +168,12 @@ class Account:
         """
         return self._answer
 
-    def sent_again(self) -> None:
+    @property
+    def priced(self) -> bool:
         """
-        The first connection was stale.
+        Whether it may cost something.
         """
-        self._attempts += 1
+        return self._upstream.priced
 
     def answered(self, response: Response) -> None:
         """
@@ -166,7 +181,8 @@ class Account:
         """
         self._answered = self._office.clock()
         self._response = response
-        self._answer.begin(response, self.endpoint, self._request.method, self._wanted())
+        wanted = Wanted() if self._asking is None else self._asking.wanted()
+        self._answer.begin(response, self.endpoint, self._request.method, wanted)
 
     def fields(self, response: Response, whole: bytes | None) -> Fields:
         """
@@ -180,7 +196,8 @@ class Account:
                 self._reading = self._answer.reading()
                 self._due = self._settle(self._reading, is_whole=True)
             if self._answered is not None:
-                self._overhead = self._office.clock() - self._answered + self._sent - self._started
+                took = self._office.clock() - self._answered + self.tries.first_sent - self._started
+                self._overhead = took - self._waited
             key = None if self._admission is None else self._admission.key
             spend = None if key is None else self._office.spends(key.id) or key.spend
             return told(response, due=self._due, spend=spend, overhead_seconds=self._overhead, hold=self._hold)
@@ -196,21 +213,14 @@ class Account:
             billed as a whole, also to whoever does without its last byte.
         :return: upstream has all of the request, and is to be listened to until it has answered.
         """
-        if self._attempts == 0 or self._request.upgrade_to is not None or not self._look().has_all:
+        if not self._has_reached() or self._request.upgrade_to is not None or not self._look().has_all:
             return False
         if not finishes and not any(part.is_batch for part in self._answer.reading().parts):
             return False
-        self._is_left = True
+        self.is_left = True
         if self._response is not None:
             self._response.resumeProducing()  # nobody is there any more who was too slow
         return True
-
-    @property
-    def is_left(self) -> bool:
-        """
-        The client has left, and upstream is listened to.
-        """
-        return self._is_left
 
     def close(self, outcome: Outcome, failure: Refusal | None = None) -> None:
         """
@@ -241,18 +251,13 @@ class Account:
         At what is asked for, if that was not done yet.
         """
         if self._asking is None:
-            rules = self._office.content
-            is_shown = self._policy() == "full"
+            rules, admission = self._office.content, self._admission
+            self._policy = rules.of(None if admission is None else admission.content)
+            is_shown = self._policy == "full"
             self._asking = RequestWatch(self._request, self.endpoint, Capture(rules.limit_bytes) if is_shown else None)
             if is_shown:
                 self._answer = AnswerWatch(self._office.clock, Capture(rules.limit_bytes))
         return self._asking
-
-    def _policy(self) -> ContentPolicy:
-        return self._office.content.of(None if self._admission is None else self._admission.content)
-
-    def _wanted(self) -> Wanted:
-        return Wanted() if self._asking is None else self._asking.wanted()
 
     def _beginning(self, asking: RequestWatch) -> dict[str, Any]:
         wanted, admission, caller = asking.wanted(), self._admission, self._caller
@@ -275,19 +280,24 @@ class Account:
             "end_user": (noted(caller.end_user) if caller.end_user else None) or wanted.end_user,
             "tags": tags(caller.tags, (key.tags or ()) if key else (), wanted.tags),
             "held_nano_usd": None if self._hold is None else self._hold.nano,
+            "upstream": self._upstream.name,
+            "priced": self._upstream.priced,
         }
 
     def _settle(self, reading: Reading, *, is_whole: bool) -> Settlement:
+        asking = self._asking
         deed = Deed(
             endpoint=self.endpoint,
             method=method_of(self._request),  # a WebSocket begins with a GET, and is none
             path=self._place,
             at=self._started_at,
-            wanted=self._wanted(),
+            wanted=Wanted() if asking is None else asking.wanted(),
             reading=reading,
-            request_bytes=None if self._asking is None else self._asking.received_bytes(),
+            request_bytes=None if asking is None else asking.received_bytes(),
             status=None if self._response is None else self._response.code,
             is_whole=is_whole,
+            upstream=self._upstream.name,
+            priced=self._upstream.priced,
         )
         due = settled(deed, self._office.prices)
         return due if self._hold is None else charged(due, self._hold.nano)
@@ -302,12 +312,12 @@ class Account:
         return self._settle(reading, is_whole=is_whole)
 
     def _record(self, outcome: Outcome, failure: Refusal | None) -> Record:
-        office, asking, answer = self._office, self._look(), self._answer
+        office, asking, answer = self._office, self._asking or self._look(), self._answer
         begun = self._begun or self._beginning(asking)
         begun["request_bytes"] = asking.received_bytes() + answer.size_up
         reading, wanted = self._reading or answer.reading(), asking.wanted()
         is_whole = outcome == "complete"
-        if is_whole and self._is_left:
+        if is_whole and self.is_left:
             outcome = "client_left"
         elif outcome == "client_left" and reading.events and reading.parts and not answer.is_socket:
             outcome = "complete"  # clients hang up as soon as they have read that it is over, before the body's end
@@ -318,7 +328,9 @@ class Account:
             status=self._status(failure),
             error=reading.error if failure is None else type(failure).__name__,
             message=None if failure is None else without_keys(failure.message)[:LONGEST_TEXT],
-            attempts=self._attempts,
+            attempts=self.tries.count,
+            tries=[*self.tries.before],
+            upstream_key=self.tries.key,
             duration_us=int((office.clock() - self._started) * MICRO),
             first_byte_us=None if self._answered is None else int((self._answered - self._started) * MICRO),
             overhead_us=None if self._overhead is None else int(self._overhead * MICRO),
@@ -334,16 +346,16 @@ class Account:
             unpriced=list(due.unpriced),
             once=None if due.once is None else without_keys(due.once),
             upstream_id=answer.upstream_id,
-            parameters={} if self._policy() == "none" else wanted.parameters,
-            request=asking.content(office.content.redaction),
-            response=answer.content(office.content.redaction),
+            parameters={} if self._policy == "none" else wanted.parameters,
+            request=asking.content(office.content.redaction) if self._policy == "full" else None,
+            response=answer.content(office.content.redaction) if self._policy == "full" else None,
         )
 
-    def _has_reached(self, failure: Refusal | None) -> bool:
+    def _has_reached(self, failure: Refusal | None = None) -> bool:
         """
-        Upstream may have seen something of it.
+        Upstream may have done something for it.
         """
-        return self._attempts > 0 and not isinstance(failure, ConnectFailed | Unavailable)
+        return self.tries.is_out and not isinstance(failure, ConnectFailed | Unavailable)
 
     def _status(self, failure: Refusal | None) -> int | None:
         """

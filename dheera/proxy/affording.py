@@ -56,7 +56,7 @@ class Affording:
         """
         Whether anything may bound a call with this admission.
         """
-        return bool(admission.limits or self._of_proxy) or self._end_users.matter
+        return bool(admission.limits.all or self._of_proxy.all) or self._end_users.matter
 
     async def afford(self, request: Request, target: bytes, admission: Admission, account: Account) -> None:
         """
@@ -75,6 +75,8 @@ class Affording:
         limits = admission.limits.beside(self._of_proxy)
         if self._end_users.matter:
             limits = limits.beside(await self._of_end_user(account))
+        if not account.priced:
+            limits = Limits(tuple(limit for limit in limits.all if limit.kind != "usd"))
         asked = None
         if limits.needs_body:
             asked = await ask(request, target, endpoint, self._inspected_bytes, self._headroom)

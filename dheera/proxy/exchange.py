@@ -4,31 +4,40 @@ The story of one exchange: admit, afford, send, relay, account for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
-from dheera.errors import ClientLeft, Refusal, UpstreamError
+from dheera.errors import ClientLeft, ConnectFailed, Refusal, Unavailable, UpstreamError
+from dheera.lifecycle import Hurry
 from dheera.proxy.accounting import Account, Accountant
 from dheera.proxy.affording import Affording
-from dheera.proxy.headers import Subnet, caller, downward, interim, upward
+from dheera.proxy.capacity import Capacity
+from dheera.proxy.headers import Subnet, caller, downward
 from dheera.proxy.inspection import inspect
+from dheera.proxy.notes import place
 from dheera.proxy.relay import listen, relay
+from dheera.proxy.sending import DECLINED, Sending
 from dheera.proxy.target import map_target
 from dheera.proxy.tunnel import tunnel
 from dheera.proxy.upstream import Upstream
+from dheera.wire.body import RequestBody
 from dheera.wire.headroom import Headroom
-from dheera.wire.heads import Fields
 from dheera.wire.request import Request
+from dheera.wire.response import Response
 
 log = Logger()
 
+REPLAYED_BYTES = 256 * 1024
+"""
+Of a body whose length is known and no more than this, all is waited for before it goes on: what is here as a whole can
+be searched for what it names, and sent again. As clients send it, its head mostly comes alone.
+"""
 CALL_ID = b"x-dheera-call-id"
 ERROR_SOURCE = b"x-dheera-error-source"
 SWITCHING_PROTOCOLS = 101
@@ -36,67 +45,90 @@ FIRST_ERROR_STATUS = 400
 
 
 @define(eq=False)
+class Departed:
+    """
+    The exchanges whose clients have left, and whose answers are read all the same. They outlive a reload.
+    """
+
+    _exchanges: set[Deferred[None]] = field(factory=set, init=False)
+
+    def add(self, exchange: Deferred[None]) -> None:
+        """
+        Keep *exchange* until it is over.
+        """
+        self._exchanges.add(exchange)
+        exchange.addBoth(self._forget, exchange)
+
+    @property
+    def count(self) -> int:
+        """
+        How many there are.
+        """
+        return len(self._exchanges)
+
+    async def close(self, over: Hurry) -> None:
+        """
+        Wait for them until it is *over*, and end what is not finished then.
+        """
+        if self._exchanges:
+            finished = DeferredList([*self._exchanges])
+            late = over.wait()
+            late.addCallbacks(lambda _: self._give_up(), lambda failure: failure.trap(CancelledError))
+            await finished
+            late.cancel()
+
+    def _give_up(self) -> None:
+        for exchange in [*self._exchanges]:
+            exchange.cancel()
+
+    def _forget(self, result: object, exchange: Deferred[None]) -> object:
+        self._exchanges.discard(exchange)
+        return result
+
+
+@define(eq=False)
 class Exchanges:
     """
-    Runs exchanges between clients and upstream.
+    Runs exchanges between clients and upstreams.
 
     :param inspected_bytes: largest body that is read for the model it names, where a key demands it.
     :param headroom: for all such bodies together, as long as their exchanges last.
     :param trusted: networks of proxies whose word is taken on whom they speak for.
+    :param capacity: how many are passed on at once; ``None``: as many as come.
     :param finishes: an answer whose client has left is read to its end, for its usage.
     """
 
     _gate: Gate
-    _upstream: Upstream
     _accountant: Accountant
     _inspected_bytes: int
     _headroom: Headroom
     _trusted: Sequence[Subnet] = ()
     _affording: Affording | None = field(default=None, kw_only=True)
+    _capacity: Capacity | None = field(default=None, kw_only=True)
+    _departed: Departed = field(factory=Departed, kw_only=True)
     _finishes: bool = field(default=False, kw_only=True)
-    _alone: set[Deferred[None]] = field(factory=set, init=False)
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: Request, upstream: Upstream) -> None:
         """
-        Run the exchange of *request* to its end. The client's leaving cancels it, unless its answer is to be read all
-        the same.
+        Run the exchange of *request* with *upstream* to its end. The client's leaving cancels it, unless its answer is
+        to be read all the same.
         """
         call_id = new_call_id()
-        account = self._accountant.open(request, call_id)
-        exchange = Deferred.fromCoroutine(self._run(request, call_id, account))
+        account = self._accountant.open(request, call_id, upstream)
+        exchange = Deferred.fromCoroutine(self._run(request, upstream, call_id, account))
         if not exchange.called:
             request.when_left(lambda: self._left(exchange, account))
         exchange.addErrback(_broken, request, call_id)
 
-    async def close(self, seconds: float, reactor: IReactorTime) -> None:
-        """
-        Wait for the answers that are read though their clients have left, and end what is not over then.
-        """
-        if self._alone:
-            over = DeferredList([*self._alone])
-            late = reactor.callLater(seconds, self._give_up)
-            await over
-            if late.active():
-                late.cancel()
-
-    def _give_up(self) -> None:
-        for exchange in [*self._alone]:
-            exchange.cancel()
-
     def _left(self, exchange: Deferred[None], account: Account) -> None:
-        if not account.leave(finishes=self._finishes):
+        if account.leave(finishes=self._finishes):
+            self._departed.add(exchange)
+        else:
             exchange.cancel()
-            return
-        self._alone.add(exchange)
-        exchange.addBoth(self._forget, exchange)
 
-    def _forget(self, result: object, exchange: Deferred[None]) -> object:
-        self._alone.discard(exchange)
-        return result
-
-    async def _run(self, request: Request, call_id: str, account: Account) -> None:
+    async def _run(self, request: Request, upstream: Upstream, call_id: str, account: Account) -> None:
         try:
-            await self._exchange(request, call_id.encode("ascii"), account)
+            await self._exchange(request, upstream, call_id.encode("ascii"), account)
         except Refusal as refusal:
             of_upstream = isinstance(refusal, UpstreamError)
             if of_upstream:
@@ -114,50 +146,90 @@ class Exchanges:
         finally:
             if request.body is not None:
                 request.body.release()
+            if account.has_place and self._capacity is not None:
+                self._capacity.leave()
 
-    async def _exchange(self, request: Request, call_id: bytes, account: Account) -> None:
-        upstream, fields = self._upstream, request.fields
-        target = map_target(request.uri, upstream.base)
+    async def _gather(self, body: RequestBody, account: Account) -> None:
+        """
+        Wait for all of *body*, if it is short and there is room for it.
+        """
+        length = body.length
+        if isinstance(length, int) and length <= REPLAYED_BYTES and self._headroom.has_spare(length):
+            since = self._accountant.clock()
+            await body.gather(REPLAYED_BYTES, self._headroom)
+            account.waited(self._accountant.clock() - since)
+
+    async def _exchange(self, request: Request, upstream: Upstream, call_id: bytes, account: Account) -> None:
+        fields = request.fields
+        target = map_target(request.uri, upstream.base, upstream.prefix)
         path = target[len(upstream.base.prefix) :]
         asking = caller(fields, request.client, self._trusted)
         account.asked(asking, path)
         admission = await self._gate.admit(asking, request.method, path)
         account.admitted(admission)
+        capacity = self._capacity
+        if capacity is not None and not capacity.take():
+            await _wait(capacity, place(asking.peer) if admission.key is None else admission.key.id, account)
+            # Meanwhile its key may have been blocked, or have other limits.
+            admission = await self._gate.admit(asking, request.method, path)
+            account.admitted(admission)
+        account.has_place = True
         if admission.models is not None:
             await inspect(request, path, admission.models, self._inspected_bytes, self._headroom)
         affording = self._affording
         if affording is not None and affording.concerns(admission):
             await affording.afford(request, path, admission, account)
-        websocket = request.upgrade_to is not None
-        crossing: Fields = upward(fields, upstream.authorization(), websocket=websocket)
+        if upstream.lacks_key:
+            raise Unavailable("No upstream key is configured here: set MISTRAL_API_KEY and start dheera again.")
+        body = request.body
+        if body is not None and not body.complete:
+            await self._gather(body, account)
         account.begin()
-        response = await upstream.send(
-            request.method,
-            target,
-            crossing,
-            request.body,
-            lambda code, phrase, fields: request.inform(code, phrase, interim(fields)),
-            retried=account.sent_again,
-        )
-        account.answered(response)
-        if account.is_left:
-            await listen(response, account.answer.saw)
-            return
-        crossing = downward(response.fields, upstream.base)
-        crossing.append((CALL_ID, call_id))
-        if response.code == SWITCHING_PROTOCOLS:
-            crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-            await tunnel(response, request, crossing, account.answer.saw_up, account.answer.saw_down)
-            return
-        if response.code >= FIRST_ERROR_STATUS:
-            crossing.append((ERROR_SOURCE, b"upstream"))
-        whole = response.whole()
-        crossing += account.fields(response, whole)
-        request.begin(response.code, response.phrase, crossing)
-        if whole is None:
-            await relay(response, request, account.answer.saw)
+        sending = Sending(request, upstream, account, target)
+        try:
+            response = await sending.begin()
+        except ConnectFailed as failed:
+            response = await sending.go_on(failed)
         else:
-            request.finish_with(whole)
+            if response.code in DECLINED:
+                response = await sending.go_on(response)
+        account.answered(response)
+        passing = _pass_on(response, request, upstream, call_id, account)
+        if passing is not None:
+            await passing
+
+
+async def _wait(capacity: Capacity, whose: str, account: Account) -> None:
+    turn = capacity.enter(whose)
+    if turn is not None:
+        await turn
+    account.has_place = True
+
+
+def _pass_on(
+    response: Response, request: Request, upstream: Upstream, call_id: bytes, account: Account
+) -> Awaitable[None] | None:
+    """
+    Give the client the answer; if it has left, only look at it.
+
+    :return: fires when it has all of it; ``None``: it has.
+    """
+    if account.is_left:
+        return listen(response, account.answer.saw)
+    crossing = downward(response.fields, upstream.base, upstream.prefix)
+    crossing.append((CALL_ID, call_id))
+    if response.code == SWITCHING_PROTOCOLS:
+        crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        return tunnel(response, request, crossing, account.answer.saw_up, account.answer.saw_down)
+    if response.code >= FIRST_ERROR_STATUS:
+        crossing.append((ERROR_SOURCE, b"upstream"))
+    whole = response.whole()
+    crossing += account.fields(response, whole)
+    request.begin(response.code, response.phrase, crossing)
+    if whole is None:
+        return relay(response, request, account.answer.saw)
+    request.finish_with(whole)
+    return None
 
 
 def _broken(failure: Failure, request: Request, call_id: str) -> None:

@@ -18,7 +18,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
 from dheera.boundaries import Caller
-from dheera.proxy.target import Base, map_location
+from dheera.proxy.target import PREFIX, Base, map_location
 from dheera.wire.heads import Fields
 from dheera.wire.request import http_date
 
@@ -102,11 +102,11 @@ _WITH_PORT = re.compile(r"\[(.*)\](?::[0-9]+)?|([^:]*):[0-9]+")
 _CODING = re.compile(rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 
 
-def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fields:
+def upward(fields: Fields, credential: bytes | None, *, websocket: bool = False) -> Fields:
     """
     The header lines that upstream gets, in the client's order and spelling.
 
-    :param credential: the value of ``Authorization``.
+    :param credential: the value of ``Authorization``; ``None`` sends none.
     :param websocket: keep what a WebSocket handshake needs.
     """
     named: list[bytes] = []
@@ -128,16 +128,18 @@ def upward(fields: Fields, credential: bytes, *, websocket: bool = False) -> Fie
         else:
             crossing.append(line)
     crossing = _without_named(crossing, named)
-    crossing.append((b"Authorization", credential))
+    if credential is not None:
+        crossing.append((b"Authorization", credential))
     if websocket:
         crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
     return crossing
 
 
-def downward(fields: Fields, base: Base) -> Fields:
+def downward(fields: Fields, base: Base, prefix: bytes = PREFIX) -> Fields:
     """
     The header lines that the client gets, in upstream's order and spelling, without ``x-dheera-*`` ones.
 
+    :param prefix: at which the client finds upstream here.
     """
     named: list[bytes] = []
     crossing: Fields = []
@@ -148,7 +150,7 @@ def downward(fields: Fields, base: Base) -> Fields:
             if name == b"connection":
                 named.append(line[1])
         elif name == b"location":
-            crossing.append((line[0], map_location(line[1], base)))
+            crossing.append((line[0], map_location(line[1], base, prefix)))
         else:
             dated = dated or name == b"date"
             crossing.append(line)

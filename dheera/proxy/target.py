@@ -1,5 +1,6 @@
 """
-``/mistral/...`` to the upstream target. One canonical path serves routing, permission, price, log and upstream.
+``/mistral/...`` to the upstream target; other upstreams likewise. One canonical path serves routing, permission, price,
+log and upstream.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dheera.errors import BadTarget, NotFound
 from dheera.routes import TOP_SEGMENTS
 from dheera.wire.outgoing import Origin, split
 
-PREFIX = b"/mistral/"
+PREFIX = b"/mistral"
+"""
+Before the paths of Mistral's API. Other upstreams have others.
+"""
 
 _KEPT = re.compile(rf"/(?:{TOP_SEGMENTS})(?=[/?]|$)".encode())
 _SUSPECT = re.compile(rb"[\\\x00]|\.|%(?:2e|5c|00)", re.IGNORECASE)
@@ -44,21 +48,22 @@ def parse_base(text: str) -> Base:
     return Base(origin, path.rstrip(b"/").removesuffix(b"/v1").rstrip(b"/"))
 
 
-def map_target(uri: bytes, base: Base) -> bytes:
+def map_target(uri: bytes, base: Base, prefix: bytes = PREFIX) -> bytes:
     """
-    The upstream's target for a request target below ``/mistral/``. The bytes of path and query stay as written.
+    The upstream's target for a request target below *prefix*. The bytes of path and query stay as written.
 
     A first segment of ``v`` and digits, ``telemetry`` or ``mcp`` is kept; before anything else comes ``/v1``.
 
-    :raises NotFound: it is not below ``/mistral/``.
+    :raises NotFound: it is not below *prefix*.
     :raises BadTarget: it could be read in two ways.
     """
-    if not uri.startswith(PREFIX):
-        raise NotFound("There is nothing at this path. The Mistral API is below /mistral/.")
+    length = len(prefix)
+    if not uri.startswith(prefix) or uri[length : length + 1] != b"/":
+        raise NotFound(f"There is nothing at this path. The API is below {prefix.decode('ascii')}/.")
     path = uri.partition(b"?")[0]
     if _SUSPECT.search(path):
         _check(path)
-    rest = uri[len(PREFIX) - 1 :]
+    rest = uri[length:]
     if _KEPT.match(rest):
         return base.prefix + rest
     return base.prefix + b"/v1" + rest
@@ -74,7 +79,7 @@ def _check(path: bytes) -> None:
         raise BadTarget("The path holds a dot segment (. or ..): write the path that you mean.")
 
 
-def map_location(location: bytes, base: Base) -> bytes:
+def map_location(location: bytes, base: Base, prefix: bytes = PREFIX) -> bytes:
     """
     A ``Location`` of upstream's, as our clients must see it: one on upstream's own origin leads to ours, others stay.
 
@@ -84,7 +89,7 @@ def map_location(location: bytes, base: Base) -> bytes:
     if location.startswith(b"//"):
         absolute = base.origin.scheme.encode() + b":" + absolute
     elif location.startswith(b"/"):
-        return PREFIX[:-1] + _without(base.prefix, location)
+        return prefix + _without(base.prefix, location)
     try:
         origin, target = split(absolute)
     except ValueError:
@@ -95,7 +100,7 @@ def map_location(location: bytes, base: Base) -> bytes:
         base.origin.port,
     ):
         return location
-    rewritten = PREFIX[:-1] + _without(base.prefix, target)
+    rewritten = prefix + _without(base.prefix, target)
     return rewritten + b"#" + fragment if fragment else rewritten
 
 

@@ -1,18 +1,21 @@
 """
-The Mistral API, as an exchange calls it: treq's client above ``wire.client``, with one verb more.
+An API as exchanges call it, Mistral's own or one like it: treq's client above ``wire.client``, with one verb more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IBodyProducer
 
-from dheera.errors import Unavailable
-from dheera.keys import Secret
-from dheera.proxy.target import Base
+from dheera.proxy.credentials import Credentials
+from dheera.proxy.retrying import RetryBudget
+from dheera.proxy.target import PREFIX, Base
+from dheera.records import MISTRAL
 from dheera.wire.client import Agent
 from dheera.wire.heads import Fields
 from dheera.wire.outgoing import Outgoing
@@ -45,24 +48,43 @@ class Upstream:
     """
     Where exchanges go.
 
-    :param api_key: the real key; without one nothing is sent.
+    :param budget: of calls that are sent to it again.
+    :param now: aware, in UTC.
+    :param credentials: its keys, where it has several.
+    :param authorization: what is sent where it has only one, or none.
+    :param name: what it is called in records.
+    :param prefix: of its paths here.
+    :param priced: its calls cost what the price list says; else they are free.
+    :ivar base: where it is.
+    :ivar lacks_key: it needs one, and has none.
     """
 
-    def __init__(self, agent: Agent, base: Base, api_key: Secret | None) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        agent: Agent,
+        base: Base,
+        *,
+        budget: RetryBudget,
+        now: Callable[[], datetime],
+        credentials: Credentials | None = None,
+        authorization: bytes | None = None,
+        name: str = MISTRAL,
+        prefix: bytes = PREFIX,
+        priced: bool = True,
+    ) -> None:
+        self.reactor = reactor
+        self.agent = agent
         self.base = base
-        self._agent = agent
+        self.budget = budget
+        self.now = now
+        self.credentials = credentials
+        self.name = name
+        self.prefix = prefix
+        self.priced = priced
         self._client = Client(agent)
-        self._authorization = None if api_key is None else b"Bearer " + api_key.reveal().encode("ascii")
-
-    def authorization(self) -> bytes:
-        """
-        The credential that upstream knows.
-
-        :raises Unavailable: none is configured.
-        """
-        if self._authorization is None:
-            raise Unavailable("No upstream key is configured here: set MISTRAL_API_KEY and start dheera again.")
-        return self._authorization
+        self.authorization = authorization
+        self.lacks_key = authorization is None and credentials is None and name == MISTRAL
 
     def send(
         self,
@@ -72,13 +94,13 @@ class Upstream:
         body: IBodyProducer | None,
         informed: Callable[[int, bytes, Fields], None],
         *,
-        retried: Callable[[], None] | None = None,
+        retried: Callable[[], bool] | None = None,
     ) -> Deferred[Response]:
         """
         Send one request.
 
         :param informed: told of interim answers.
-        :param retried: told when it is sent once more.
+        :param retried: as of `Outgoing`.
         :return: fires with the head of the answer, its body to come; fails with an ``UpstreamError``. Cancel it to
             close its connection.
         """
@@ -93,9 +115,3 @@ class Upstream:
                 retried=retried,
             )
         )
-
-    def close(self) -> None:
-        """
-        Close the connections that are kept.
-        """
-        self._agent.close()

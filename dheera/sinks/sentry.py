@@ -224,6 +224,8 @@ def _of_record(record: Record) -> dict[str, Any] | None:
         "extra": {
             "call_id": record.call_id,
             "attempts": record.attempts,
+            "tries": msgspec.to_builtins(record.tries),
+            "upstream_key": record.upstream_key,
             "duration_ms": record.duration_us / 1000,
             "response_bytes": record.response_bytes,
             "cost_usd": cost_of(record),
@@ -237,6 +239,7 @@ def _tags(record: Record, sort: str) -> dict[str, str]:
         "error": sort,
         "outcome": record.outcome,
         "endpoint": record.endpoint,
+        "upstream": record.upstream,
         "status": None if record.status is None else str(record.status),
         "model": record.model,
         "key_alias": record.key_alias,

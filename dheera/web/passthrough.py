@@ -1,5 +1,5 @@
 """
-``/mistral/...``: everything below is the Mistral API.
+``/mistral/...``: everything below is the Mistral API; other upstreams likewise.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from dheera.errors import MethodNotAllowed
 from dheera.proxy.exchange import Exchanges
+from dheera.proxy.upstream import Upstream
 from dheera.web.api import Branch
 from dheera.wire.request import Request
 
@@ -21,14 +22,15 @@ _METHODS = frozenset(method.encode() for method in METHODS)
 
 class PassThrough(Branch):
     """
-    Gives each request to an exchange.
+    Gives each request to an exchange with *upstream*.
     """
 
     isLeaf = True
 
-    def __init__(self, exchanges: Exchanges) -> None:
+    def __init__(self, exchanges: Exchanges, upstream: Upstream) -> None:
         super().__init__()
         self._exchanges = exchanges
+        self._upstream = upstream
 
     def render(self, request: Request) -> int:  # type: ignore[override]  # NOT_DONE_YET is an int
         """
@@ -38,5 +40,5 @@ class PassThrough(Branch):
         """
         if request.method not in _METHODS:
             raise MethodNotAllowed(METHODS)
-        self._exchanges.begin(request)
+        self._exchanges.begin(request, self._upstream)
         return NOT_DONE_YET

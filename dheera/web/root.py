@@ -5,6 +5,7 @@ The tree.
 
     /                    what this is
     /mistral/...         the Mistral API
+    /NAME/...            that of another upstream, at the prefix that is configured
     /key/...             virtual keys, and so on: the management API, as its routes say
     /openapi.json        what that is
     /health/liveliness   alive (also spelt liveness)
@@ -23,13 +24,15 @@ from twisted.web.resource import Resource
 
 from dheera import __version__
 from dheera.proxy.exchange import Exchanges
+from dheera.proxy.upstream import Upstream
 from dheera.web.api import Branch, Page
 from dheera.web.health import Watch, health
 from dheera.web.passthrough import PassThrough
 
 
-def make_root(
+def make_root(  # noqa: PLR0917 - one for each branch
     exchanges: Exchanges,
+    upstreams: Mapping[str, Upstream],
     watch: Watch,
     management: Mapping[bytes, Resource],
     metrics: Resource,
@@ -54,7 +57,8 @@ def make_root(
 
     root = Branch()
     root.putChild(b"", Page(welcome))
-    root.putChild(b"mistral", PassThrough(exchanges))
+    for upstream in upstreams.values():
+        root.putChild(upstream.prefix.removeprefix(b"/"), PassThrough(exchanges, upstream))
     root.putChild(b"health", health(watch, guard))
     root.putChild(b"metrics", metrics)
     for name, branch in management.items():

@@ -448,6 +448,7 @@ class EndTests(Accounting):
         """
         self.build(base=f"http://{UPSTREAM_HOST}:1")
         self.ask()
+        self.house.network.turn(2)
         record = self.record()
         self.assertEqual(("upstream_cut", 502, 0), (record.outcome, record.status, record.cost_nano_usd))
 

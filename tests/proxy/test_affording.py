@@ -304,7 +304,9 @@ class RateTests(Affording):
         """
         self.build(base=f"http://{UPSTREAM_HOST}:1")
         self.limited(rpm_limit=5, tpm_limit=1000, max_budget=A_LOT, max_parallel_requests=1)
-        self.assertEqual(502, self.heard(self.ask()).status)
+        client = self.ask()
+        self.house.network.turn(2)
+        self.assertEqual(502, self.heard(client).status)
         self.assertEqual([0, 0, 0, 0], [self.taken(kind) for kind in ("requests", "tokens", "usd", "parallel")])
 
     def test_model(self) -> None:
@@ -612,7 +614,7 @@ class LeavingTests(Affording):
             self.limited(**limits)
             self.house.send(
                 b"POST /mistral/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
-                b"Content-Length: 100\r\n\r\n{" % test_accounting.KEY.encode()
+                b"Content-Length: 300000\r\n\r\n{" % test_accounting.KEY.encode()
             ).reset()
             self.assertEqual(sent, len(self.house.script.connections))
             self.assertEqual(0, self.record().cost_nano_usd)

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
@@ -17,7 +18,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from dheera.boundaries import Admission, Bearer, Caller
+from dheera.boundaries import Add, Admission, Bearer, Caller, Put
+from dheera.entities import Key, now
+from dheera.keys import digest
+from dheera.lifecycle import Hurry
+from dheera.settings import AllowanceSettings
 from dheera.wire.body import read
 from dheera.wire.limits import ClientLimits, ServerLimits
 from tests.house import LAST_CHUNK, UPSTREAM_KEY, Answer, House, Overheard, in_chunks, read_answer, request
@@ -307,10 +312,13 @@ class Uploads(Exchanging):
         is refused never sends.
         """
         client = self.upload((b"Expect", b"100-continue"), (b"Content-Length", b"3"))
+        self.assertEqual((b"HTTP/1.1 100 Continue\r\n\r\n", []), (client.taken(), self.house.script.connections))
+        client.send(b"abc")
+        self.assertNotIn(b"expect", self.upstream.received.lower())
+        self.assertTrue(self.upstream.received.endswith(b"\r\n\r\nabc"))
+        client = self.upload((b"Expect", b"100-continue"), (b"Content-Length", b"300000"))
         self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", client.taken())
         self.assertNotIn(b"expect", self.upstream.received.lower())
-        client.send(b"abc")
-        self.assertTrue(self.upstream.received.endswith(b"\r\n\r\nabc"))
         self.house = House(master_key=MASTER)
         client = self.upload((b"Expect", b"100-continue"), (b"Content-Length", b"3"))
         self.assert_refused(client, 401)
@@ -468,6 +476,7 @@ class Failing(Exchanging):
         ]:
             self.house = House(base=base)
             client = self.post()
+            self.house.network.turn(2)
             self.assertIn(words, self.assert_refused(client, 502))
             self.assertIn(words, self.overheard.lines(LogLevel.warn)[-1])
         self.house = House()
@@ -531,6 +540,7 @@ class Failing(Exchanging):
         self.house = House(base="http://10.0.0.1:1")
         client = self.upload((b"Content-Length", b"100000000"))
         client.send(bytes(1_000_000))
+        self.house.network.turn(2)
         self.assert_refused(client, 502)
         self.assertNotEqual("open", client.ended)
         self.assert_nothing_left()
@@ -788,3 +798,130 @@ class Between(SynchronousTestCase):
             client.close()
         house.network.turn(100)
         self.assertTrue(house.is_empty())
+
+
+class Places(Exchanging):
+    """
+    Where only one call at once is passed on.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.house = House(server_limits=ServerLimits(requests=1, queue=2, queue_seconds=5.0))
+
+    def test_waiting(self) -> None:
+        """
+        One more waits until the first is over, however that ends, and reaches upstream then.
+        """
+        for how in ("answered", "cut", "left"):
+            first, second = self.post(), self.post()
+            self.assertEqual((1, 1), (self.house.capacity.under_way, self.house.capacity.waiting))
+            self.upstream.taken()
+            if how == "answered":
+                self.upstream.send(EMPTY)
+            else:
+                (self.upstream if how == "cut" else first).reset()
+            self.assertEqual((1, 0), (self.house.capacity.under_way, self.house.capacity.waiting))
+            self.assertTrue(self.upstream.received.startswith(b"POST /v1/ocr"))
+            self.upstream.send(EMPTY)
+            self.assertEqual(200, read_answer(second.received).status)
+            self.assertEqual(0, self.house.capacity.under_way)
+
+    def test_left(self) -> None:
+        """
+        Who leaves the queue, or waits too long, has taken no place.
+        """
+        first, second, third = (self.post() for _ in range(3))
+        second.close()
+        self.house.network.turn(6)
+        self.assert_refused(third, 503)
+        self.upstream.send(EMPTY)
+        self.assertEqual(200, read_answer(first.received).status)
+        self.assertEqual((0, 0), (self.house.capacity.under_way, self.house.capacity.waiting))
+
+
+class Changed(SynchronousTestCase):
+    """
+    A key that is changed while its call waits in the queue.
+    """
+
+    def setUp(self) -> None:
+        self.house = House(master_key=MASTER, server_limits=ServerLimits(requests=1))
+        self.key = Key(
+            id="k", alias="k", digest=digest(b"sk-virtual-0123456789"), name="sk-", created_at=now(), updated_at=now()
+        )
+        self.successResultOf(self.house.store.apply([Add(self.key)], []))
+        self.first, self.second = self.ask(), self.ask()
+        self.assertEqual(1, self.house.capacity.waiting)
+
+    def ask(self) -> Peer:
+        return self.house.ask(
+            b"/mistral/v1/ocr",
+            (b"Authorization", b"Bearer sk-virtual-0123456789"),
+            method=b"POST",
+            body=b'{"model":"m"}',
+        )
+
+    def change(self, **said: Any) -> None:
+        """
+        The key is as *said* from now on, and the first call is over.
+        """
+        self.successResultOf(self.house.store.apply([Put(structs.replace(self.key, **said))], []))
+        self.house.script.last.send(EMPTY)
+
+    def test_blocked(self) -> None:
+        """
+        It was blocked: the call is refused when its turn comes, and takes no place.
+        """
+        self.change(blocked=True)
+        self.assertEqual(401, read_answer(self.second.received).status)
+        self.assertEqual(0, self.house.capacity.under_way)
+        self.assertEqual(["complete", "refused"], [record.outcome for record in self.house.records()])
+
+    def test_other_models(self) -> None:
+        """
+        It may use other models: what it may now is what counts.
+        """
+        self.change(models=["other"])
+        self.assertEqual(403, read_answer(self.second.received).status)
+        self.assertEqual(0, self.house.capacity.under_way)
+
+    def test_not_changed(self) -> None:
+        """
+        It is as it was: the call goes on.
+        """
+        self.house.script.last.send(EMPTY)
+        self.house.script.last.send(EMPTY)
+        self.assertEqual(200, read_answer(self.second.received).status)
+
+
+class Stopping(Exchanging):
+    """
+    Stopping while answers are read whose clients have left.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.house = House(allowances=AllowanceSettings(on_client_left="finish"))
+        self.post().close()
+        self.over = Hurry()
+        self.closed = Deferred.fromCoroutine(self.house.departed.close(self.over))
+
+    def test_finish(self) -> None:
+        """
+        They are waited for.
+        """
+        self.assertNoResult(self.closed)
+        self.upstream.send(EMPTY)
+        self.successResultOf(self.closed)
+        self.assertEqual("client_left", self.house.records()[0].outcome)
+
+    def test_over(self) -> None:
+        """
+        When the time is over they are ended, and written down.
+        """
+        self.over.begin()
+        self.successResultOf(self.closed)
+        self.house.network.settle()
+        self.assertEqual("reset", self.upstream.ended)
+        self.assertEqual("client_left", self.house.records()[0].outcome)

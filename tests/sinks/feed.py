@@ -108,6 +108,12 @@ class MemorySpool:
         assert not essential
         return self.readers.setdefault(name, MemoryReader(name))
 
+    def dismiss(self, name: str) -> None:
+        """
+        See `dheera.bookkeeping.Spool`.
+        """
+        del self.readers[name]
+
 
 class Told:
     """
@@ -178,6 +184,13 @@ class ToldFactory:
 
 
 _: SinkFactory = ToldFactory()
+
+
+def told(name: str, sink: Told) -> Configured:
+    """
+    A sink of that name, for which nothing waits.
+    """
+    return Configured(name=name, factory=ToldFactory(), settings=SinkSettings(batch_seconds=0), sink=sink)
 
 
 class Fed:

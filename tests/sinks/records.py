@@ -9,7 +9,7 @@ from typing import Any
 
 from dheera.bookkeeping import Entry
 from dheera.call_ids import new_call_id
-from dheera.records import Alert, Content, Record, to_line
+from dheera.records import Alert, Content, Record, Try, to_line
 from dheera.usage import Usage
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)
@@ -42,6 +42,9 @@ def full(call_id: str = "", **changes: Any) -> Record:
         "error": "ClientLeft",
         "message": "The client left before the answer was complete.",
         "attempts": 2,
+        "tries": [Try(key="key 1", status=429, duration_us=1000, waited_us=20)],
+        "upstream": "mistral",
+        "upstream_key": "east",
         "duration_us": 1_250_000,
         "first_byte_us": 250_000,
         "overhead_us": 900,

@@ -14,13 +14,14 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dheera.lifecycle import Hurry
 from dheera.records import parsed
 from dheera.sinks.backoff import Backoff
-from dheera.sinks.catalogue import Configured
-from dheera.sinks.contract import SinkAway, SinkRefuses, SinkSettings
+from dheera.sinks.contract import SinkAway, SinkRefuses
 from dheera.sinks.feeders import Feeders
+from dheera.sinks.feeding import HURRIED_SECONDS
 from tests.house import Overheard
-from tests.sinks.feed import Fed, MemorySpool, Told, ToldFactory
+from tests.sinks.feed import Fed, MemorySpool, Told, ToldFactory, told
 from tests.sinks.records import NOON, an_alert, bare, fine, full
 from tests.sinks.suite import ids
 
@@ -442,6 +443,19 @@ class Closing(SynchronousTestCase):
         self.successResultOf(closing)
         self.assertEqual((0, 1), (fed.reader.position, fed.sink.closed))
 
+    def test_twice(self) -> None:
+        """
+        Who asks a second time waits for the same end; the sink is let go once, and no timer is left.
+        """
+        fed = Fed(batch_seconds=0)
+        fed.sink.held = []
+        fed.reader.write(bare())
+        endings = [fed.feeder.close(5), fed.feeder.close(5)]
+        fed.sink.held[0].callback(None)
+        for each in endings:
+            self.successResultOf(each)
+        self.assertEqual((1, []), (fed.sink.closed, fed.clock.getDelayedCalls()))
+
     def test_under_way(self) -> None:
         """
         A batch that is under way may end, and the rest follows.
@@ -472,6 +486,34 @@ class Closing(SynchronousTestCase):
         self.successResultOf(closing)
         self.assertEqual((5, 4), (len(fed.sink.held), fed.feeder.state().sent))
 
+    def test_hurried(self) -> None:
+        """
+        In a hurry a sink that does not answer is given a moment, and never more than it had left.
+        """
+        for hurried_at, ends_at in (2.0, 2.0 + HURRIED_SECONDS), (4.5, 5.0):
+            fed = Fed(batch_seconds=0)
+            fed.sink.held = []
+            fed.reader.write(bare())
+            closing = fed.feeder.close(5)
+            fed.turn(hurried_at)
+            fed.feeder.hurry()
+            fed.turn(ends_at - hurried_at - 0.25)
+            self.assertNoResult(closing)
+            fed.turn(0.25)
+            self.successResultOf(closing)
+            self.assertEqual((0, 1, []), (fed.reader.position, fed.sink.closed, fed.clock.getDelayedCalls()))
+
+    def test_hurried_in_vain(self) -> None:
+        """
+        A hurry before the end, or after it, changes nothing.
+        """
+        fed = Fed(batch_seconds=0)
+        fed.feeder.hurry()
+        written = ids(fed.reader.write(bare()))
+        self.successResultOf(fed.feeder.close(5))
+        fed.feeder.hurry()
+        self.assertEqual((written, []), (fed.sink.arrived, fed.clock.getDelayedCalls()))
+
     def test_never_closes(self) -> None:
         """
         A sink that does not close is left behind, and it is logged.
@@ -495,10 +537,7 @@ class Together(SynchronousTestCase):
         """
         clock, spool = Clock(), MemorySpool()
         sinks = {name: Told() for name in ("a", "b")}
-        configured = [
-            Configured(name=name, factory=ToldFactory(), settings=SinkSettings(batch_seconds=0), sink=sink)
-            for name, sink in sinks.items()
-        ]
+        configured = [told(name, sink) for name, sink in sinks.items()]
         feeders = Feeders(clock, spool, configured, node="n", now=lambda: NOON, close_seconds=3)
         self.assertEqual({"sink-a", "sink-b"}, set(spool.readers))
         self.successResultOf(Deferred.fromCoroutine(feeders.open()))
@@ -513,3 +552,33 @@ class Together(SynchronousTestCase):
         clock.advance(3)
         self.successResultOf(closing)
         self.assertEqual(1, sinks["a"].closed)
+
+    def test_hurried(self) -> None:
+        """
+        In a hurry, be it before they are closed or while they are, all sinks are waited for only a moment.
+        """
+        for before in True, False:
+            clock, spool, hurry, sink = Clock(), MemorySpool(), Hurry(), Told()
+            feeders = Feeders(clock, spool, [told("a", sink)], node="n", now=lambda: NOON, hurry=hurry)
+            self.successResultOf(Deferred.fromCoroutine(feeders.open()))
+            sink.held = []
+            spool.readers["sink-a"].write(bare())
+            if before:
+                hurry.begin()
+            closing = Deferred.fromCoroutine(feeders.close())
+            hurry.begin()
+            clock.advance(HURRIED_SECONDS - 0.1)
+            self.assertNoResult(closing)
+            clock.advance(0.1)
+            self.successResultOf(closing)
+            self.assertEqual([], clock.getDelayedCalls())
+
+    def test_no_hurry_left(self) -> None:
+        """
+        A hurry after the end is nothing to those who are closed.
+        """
+        hurry = Hurry()
+        feeders = Feeders(Clock(), MemorySpool(), [told("a", Told())], node="n", now=lambda: NOON, hurry=hurry)
+        self.successResultOf(Deferred.fromCoroutine(feeders.open()))
+        self.successResultOf(Deferred.fromCoroutine(feeders.close()))
+        self.assertEqual([], hurry._waiting)

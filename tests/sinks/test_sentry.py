@@ -125,6 +125,7 @@ class SentryTests(suite.SinkContract):
                 "error": "ClientLeft",
                 "outcome": "client_left",
                 "endpoint": "chat/completions",
+                "upstream": "mistral",
                 "status": "200",
                 "model": "mistral-small-latest",
                 "key_alias": "ada",

@@ -11,6 +11,7 @@ from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera import __version__
+from dheera.routes import TAKEN
 from dheera.web.passthrough import METHODS
 from tests.house import Answer, House, read_answer
 from tests.strategies import targets
@@ -51,6 +52,14 @@ class Tree(SynchronousTestCase):
         self.assertEqual("/mistral", said["mistral"])
         self.assertEqual([b"application/json"], answer.values(b"content-type"))
         self.assertEqual(answer.body, self.ask(b"/?x=y").body)
+
+    def test_taken(self) -> None:
+        """
+        What stands for a part of this API is kept for it: no upstream can have it as its prefix.
+        """
+        root = self.house.site.resource
+        ours = {name.decode() for name in root.listStaticNames()} - {""}
+        self.assertEqual({"mistral"}, ours - TAKEN)
 
     def test_alive(self) -> None:
         """

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from dheera.records import Record
+from dheera.records import MISTRAL, Record, Try
 from dheera.sinks.figures import cost_of, error_type, uuid_of
 from dheera.sinks.otlp.messages import content_attributes
 from dheera.usage import Usage
@@ -83,7 +83,7 @@ def span_of(record: Record, server: str) -> Span:
     """
     The span of *record*. Its ids come from the call's, so that what is sent twice can be told.
 
-    :param server: the host of upstream.
+    :param server: the host of Mistral's API.
     """
     started = nanoseconds(record.started_at)
     number = uuid_of(record.call_id).bytes
@@ -123,7 +123,7 @@ def _attributes(record: Record, operation: str | None, server: str) -> Attribute
         "gen_ai.request.model": record.model,
         "gen_ai.response.model": (record.answered_model or record.model) if record.usage else record.answered_model,
         "gen_ai.request.stream": True if record.is_stream else None,
-        "server.address": server if record.attempts else None,
+        "server.address": server if record.attempts and record.upstream == MISTRAL else None,
         "http.request.method": record.method,
         "http.response.status_code": record.status,
         "http.request.body.size": record.request_bytes,
@@ -150,6 +150,9 @@ def _own(record: Record) -> dict[str, Value | None]:
         "dheera.endpoint": record.endpoint,
         "dheera.outcome": record.outcome,
         "dheera.attempts": record.attempts,
+        "dheera.tries": [_tried(each) for each in record.tries] or None,
+        "dheera.upstream": record.upstream,
+        "dheera.upstream_key": record.upstream_key,
         "dheera.key.id": record.key_id,
         "dheera.key.alias": record.key_alias,
         "dheera.user.id": record.user_id,
@@ -166,6 +169,14 @@ def _own(record: Record) -> dict[str, Value | None]:
         "dheera.overhead_us": record.overhead_us,
         "dheera.longest_gap_us": record.longest_gap_us,
     }
+
+
+def _tried(attempt: Try) -> str:
+    """
+    ``key 2: 429``, ``ConnectFailed``.
+    """
+    what = attempt.error or str(attempt.status)
+    return what if attempt.key is None else f"{attempt.key}: {what}"
 
 
 def _used(usage: Usage) -> dict[str, Value | None]:
