@@ -4,6 +4,7 @@ The certificate that we show to clients, read again when its files change.
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ class ReloadingCertificate:
         self._looked = clock.seconds()
         self._seen = self._marks()
         self._context = self._read()
+
+    def change(self, certificate: Path, key: Path) -> None:
+        """
+        Show the certificate in these files from now on; as at any change, the old one stays if they cannot be used.
+        """
+        self._files = (certificate, key)
+        self._looked = -inf
+        self._seen = []
+        self._refresh()
 
     def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
         """

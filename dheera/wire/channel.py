@@ -29,7 +29,7 @@ from dheera.wire.deadlines import NEVER
 from dheera.wire.heads import Fields
 from dheera.wire.parser import RequestParser
 from dheera.wire.request import Request, http_date, reason_phrase
-from dheera.wire.sending import has_left, sender, unsent
+from dheera.wire.sending import drop, has_left, sender, unsent
 
 if TYPE_CHECKING:
     from dheera.wire.server import Server
@@ -71,6 +71,7 @@ class Channel(Protocol):
         self._request: Request | None = None
         self._body: RequestBody | None = None
         self._continue = False
+        self._has_asked = False
         self._paid_for = 0
         self._unsent = 0
         self._body_full = False
@@ -97,7 +98,8 @@ class Channel(Protocol):
         if refusal is None:
             return
         if self.site.overrun(self):
-            self._abort()
+            self.deadline = NEVER
+            drop(transport)
         else:
             self._refuse(refusal)
 
@@ -107,6 +109,10 @@ class Channel(Protocol):
         """
         self.site.gone(self)
         self._closing = True
+        # These hold each other: the memory of a crowd that left would wait for the garbage collector.
+        self._late = _nothing
+        if not self._advancing:
+            self._parser.close()
         if self._tunnel is not None:
             self._tunnel.connectionLost(reason)
             return
@@ -184,6 +190,7 @@ class Channel(Protocol):
 
         :return: false if it is not all here yet.
         """
+        self._parser.limits = self.site.limits
         head, self._unread = self._parser.head(self._unread)
         if head is None:
             if self._unread not in (b"", b"\r") and self._late != self._head_too_slow:
@@ -193,6 +200,7 @@ class Channel(Protocol):
         framing = head.framing
         self.persistent = head.keep_alive and head.version == "1.1" and not framing.upgrade
         self._continue = framing.expects_continue
+        self._has_asked = True
         self._request = request = Request(self)
         request.head_received(head)
         if framing.has_body:
@@ -313,7 +321,7 @@ class Channel(Protocol):
         client is told that we shall not wait for the rest of its body (RFC 9112 §9.6).
         """
         body = self._body
-        if self.site.draining or (body is not None and not body.complete):
+        if self.site.leaving or (body is not None and not body.complete):
             self.persistent = False
         return self.persistent
 
@@ -495,8 +503,21 @@ class Channel(Protocol):
             self._close(everything_read=True)
 
     @property
+    def is_new(self) -> bool:
+        """
+        No request has come yet. Its client may have been connected by the kernel just now, and have sent one.
+        """
+        return not self._has_asked
+
+    @property
     def busy(self) -> bool:
         """
         A request is being answered, or a tunnel is open.
         """
         return self._request is not None or self._tunnel is not None
+
+
+def _nothing() -> None:
+    """
+    There is no deadline any more.
+    """

@@ -9,10 +9,9 @@ import errno
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet import defer, error
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime, IStreamClientEndpoint
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.web.client import BrowserLikePolicyForHTTPS
@@ -21,10 +20,12 @@ from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from dheera.errors import AnswerCut, ConnectFailed, Unavailable
+from dheera.wire.addresses import Host
 from dheera.wire.connection import Connection
 from dheera.wire.deadlines import Deadlines
 from dheera.wire.limits import ClientLimits
 from dheera.wire.outgoing import Origin, Outgoing, split
+from dheera.wire.racing import Port
 from dheera.wire.response import Response
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
@@ -56,6 +57,7 @@ class Agent:
     Sends requests, over connections that it keeps.
 
     :param policy: whom TLS trusts; the usual certificate authorities if none is given.
+    :ivar limits: may be replaced at any time; what is under way goes by the new ones from its next step on.
     """
 
     def __init__(self, reactor: IReactorTime, limits: ClientLimits, policy: IPolicyForHTTPS | None = None) -> None:
@@ -63,7 +65,9 @@ class Agent:
         self.deadlines = Deadlines(reactor)
         self._reactor = reactor
         self._policy = BrowserLikePolicyForHTTPS() if policy is None else policy
+        self._closed = False
         self._idle: dict[Origin, list[Connection]] = {}
+        self._hosts: dict[str, Host] = {}
         self._endpoints: dict[Origin, IStreamClientEndpoint] = {}
 
     def request(
@@ -95,6 +99,8 @@ class Agent:
         :return: fires with the head of the answer; fails with an ``UpstreamError``.
         """
         idle = self._idle.get(outgoing.origin)
+        if idle and self._reactor.seconds() >= idle[-1].host.old_at:
+            idle[-1].host.look_up()  # so that connections to addresses that are gone do not live on their use
         while idle:
             connection = idle.pop()
             if connection.usable():
@@ -107,19 +113,22 @@ class Agent:
 
     def _again(self, failure: Failure, outgoing: Outgoing) -> Deferred[Response] | Failure:
         reason = failure.value
-        if isinstance(reason, AnswerCut) and reason.nothing_came and outgoing.whole_body() is not None:
-            if outgoing.retried is not None:
-                outgoing.retried()
-            return self._send_anew(outgoing)
-        return failure
+        if not (isinstance(reason, AnswerCut) and reason.nothing_came and outgoing.whole_body() is not None):
+            return failure
+        if outgoing.retried is not None and not outgoing.retried():
+            return failure
+        # That the second time not a byte was sent is not the whole truth: the first time all was.
+        return self._send_anew(outgoing).addErrback(
+            lambda second: failure if second.check(ConnectFailed, Unavailable) else second
+        )
 
     def _send_anew(self, outgoing: Outgoing) -> Deferred[Response]:
         return Deferred.fromCoroutine(self._connect_and_send(outgoing))
 
     async def _connect_and_send(self, outgoing: Outgoing) -> Response:
         origin = outgoing.origin
-        connection = Connection(self, origin)
         try:
+            connection = Connection(self, origin, self._host(origin.host))
             connecting = Deferred.fromCoroutine(self._connect(connection))
             await connecting.addTimeout(self.limits.connect_seconds, self._reactor)
         except CancelledError:
@@ -133,30 +142,33 @@ class Agent:
         return await connection.send(outgoing)
 
     async def _connect(self, connection: Connection) -> None:
-        await _cancellable(self._endpoint(connection.origin).connect(_Once(connection)))
+        await self._endpoint(connection.origin).connect(_Once(connection))
         await connection.ready
 
     def _endpoint(self, origin: Origin) -> IStreamClientEndpoint:
         endpoint = self._endpoints.get(origin)
         if endpoint is None:
-            endpoint = self._plain_endpoint(origin.host, origin.port)
+            endpoint = Port(self._reactor, self._host(origin.host), origin.port, lambda: self.limits.connect_seconds)
             if origin.scheme == "https":
                 creator = self._policy.creatorForNetloc(origin.host.encode("idna"), origin.port)
                 endpoint = wrapClientTLS(creator, endpoint)
             self._endpoints[origin] = endpoint
         return endpoint
 
-    def _plain_endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+    def _host(self, name: str) -> Host:
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = Host(self._reactor, name, lambda: self.limits.names_seconds, self._moved)
+        return host
+
+    def _moved(self, host: Host) -> None:
         """
-        Addresses are connected to as they are: ``HostnameEndpoint`` would ask the resolver's threads about them, and
-        takes five times as long for each connection.
+        Close what is idle at addresses that *host* has no longer; what is busy there is closed after its answer.
         """
-        seconds = self.limits.connect_seconds
-        if isIPAddress(host):
-            return TCP4ClientEndpoint(self._reactor, host, port, timeout=seconds)
-        if isIPv6Address(host):
-            return TCP6ClientEndpoint(self._reactor, host, port, timeout=seconds)
-        return HostnameEndpoint(self._reactor, host, port, timeout=seconds)
+        for idle in self._idle.values():
+            for connection in [*idle]:
+                if connection.host is host and not host.has(connection.address):
+                    connection.abort()
 
     @property
     def idle_connections(self) -> int:
@@ -167,10 +179,13 @@ class Agent:
 
     def keep(self, connection: Connection) -> None:
         """
-        Take back a connection that can be used again.
+        Take back a connection that can be used again, or close it: if there are enough, if its address is gone, or if
+        this agent is closed.
         """
         idle = self._idle.setdefault(connection.origin, [])
-        if len(idle) < self.limits.pool_connections:
+        kept = len(idle) < self.limits.pool_connections and not self._closed
+        host, address = connection.host, connection.address
+        if kept and (address in host.known or host.has(address)):
             idle.append(connection)
         else:
             connection.abort()
@@ -186,32 +201,12 @@ class Agent:
 
     def close(self) -> None:
         """
-        Close all idle connections.
+        Close all idle connections, and from now on each one after its answer.
         """
+        self._closed = True
         for idle in self._idle.values():
             for connection in [*idle]:
                 connection.abort()
-
-
-def _cancellable(connecting: Deferred[IProtocol]) -> Deferred[object]:
-    """
-    *connecting*, and when it is cancelled a ``CancelledError``: endpoints tell of that in other words, of a name that
-    nobody knows for one.
-    """
-    cancelled = False
-
-    def cancel(_: Deferred[object]) -> None:
-        nonlocal cancelled
-        cancelled = True
-        connecting.cancel()
-
-    def tell(result: object) -> None:
-        if not cancelled:
-            told.callback(result)
-
-    told: Deferred[object] = Deferred(cancel)
-    connecting.addBoth(tell)
-    return told
 
 
 def _told(reason: Exception) -> str:

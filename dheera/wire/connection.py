@@ -21,6 +21,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from dheera.errors import AnswerCut, BadAnswer, TooSlow
+from dheera.wire.addresses import Host
 from dheera.wire.deadlines import NEVER
 from dheera.wire.heads import Fields
 from dheera.wire.outgoing import Origin, Outgoing
@@ -43,11 +44,14 @@ class Connection(Protocol):
     """
     One connection to an origin: idle in the pool, or with one exchange.
 
+    :ivar address: where it is connected to.
     :ivar ready: fires when a request can be sent: connected, and for https with a handshake done and a trusted peer.
     """
 
-    def __init__(self, agent: Agent, origin: Origin) -> None:
+    def __init__(self, agent: Agent, origin: Origin, host: Host) -> None:
         self.origin = origin
+        self.host = host
+        self.address = ""
         self.deadline = NEVER
         self.lost = False
         self.ready: Deferred[None] = Deferred(lambda _: self.abort())
@@ -91,6 +95,7 @@ class Connection(Protocol):
         """
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+            self.address = getattr(self.transport.getPeer(), "host", "")
         self._send = sender(self.transport)
         self._agent.deadlines.watch(self)
         if self.origin.scheme == "http":

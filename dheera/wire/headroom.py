@@ -24,6 +24,12 @@ class Headroom:
     room_bytes: int
     taken_bytes: int = field(default=0, init=False)
 
+    def has_spare(self, size: int) -> bool:
+        """
+        Whether *size* bytes more leave half of it to those who cannot do without.
+        """
+        return (self.taken_bytes + size) * 2 <= self.room_bytes
+
     def hold(self) -> Holding:
         """
         A share of nothing yet.

@@ -63,7 +63,7 @@ class Outgoing:
 
     :param fields: header lines, sent in this order; ``Host`` and the body's framing are added.
     :param informed: told of each interim answer (code, reason, header lines).
-    :param retried: told when it is sent once more.
+    :param retried: asked whether it may be sent once more, and told thereby that it is.
     """
 
     origin: Origin
@@ -72,7 +72,7 @@ class Outgoing:
     fields: Sequence[tuple[bytes, bytes]] = field(repr=False)  # the credential is among them
     body: IBodyProducer | None = None
     informed: Callable[[int, bytes, Fields], None] | None = None
-    retried: Callable[[], None] | None = None
+    retried: Callable[[], bool] | None = None
 
     def head(self) -> bytes:
         """

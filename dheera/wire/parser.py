@@ -55,10 +55,12 @@ class RequestParser:
 
     Each method takes what has come and gives back what it did not use; each raises ``MalformedRequest`` or
     ``BodyTooLarge``, after which the parser must not be used again.
+
+    :ivar limits: may be replaced between two requests.
     """
 
     def __init__(self, limits: ServerLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._llhttp = HttpRequestParser(self)
         self._fields: Fields = []
         self._target = b""
@@ -80,7 +82,7 @@ class RequestParser:
             start += 2
         if start:
             data = data[start:]
-        limit = self._limits.head_bytes
+        limit = self.limits.head_bytes
         end = data.find(HEAD_END, 0, limit + len(HEAD_END)) + len(HEAD_END)
         if end < len(HEAD_END):
             if data not in (b"", b"\r"):
@@ -95,11 +97,11 @@ class RequestParser:
         method: bytes = self._llhttp.get_method()
         version: str = self._llhttp.get_http_version()
         check_target(method, self._target)
-        if len(self._fields) > self._limits.header_count:
-            raise MalformedRequest(f"The request has more than {self._limits.header_count} header lines.", status=431)
+        if len(self._fields) > self.limits.header_count:
+            raise MalformedRequest(f"The request has more than {self.limits.header_count} header lines.", status=431)
         framing = check_fields(method, version, self._fields)
-        if framing.length is not None and framing.length > self._limits.body_bytes:
-            raise BodyTooLarge(too_large(self._limits.body_bytes))
+        if framing.length is not None and framing.length > self.limits.body_bytes:
+            raise BodyTooLarge(too_large(self.limits.body_bytes))
         taken = Head(method, self._target, version, self._fields, framing, self._keep_alive)
         if upgrades and framing.has_body:
             self._restart(framing.length)
@@ -146,10 +148,10 @@ class RequestParser:
         piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         # Chunk extensions and trailers count as well: they could go on for ever.
         self._chaff = 0 if piece else self._chaff + stop
-        if self._chaff > self._limits.head_bytes:
+        if self._chaff > self.limits.head_bytes:
             raise MalformedRequest("The chunk extensions or trailers are too long.")
-        if body.received + len(piece) > self._limits.body_bytes:
-            raise BodyTooLarge(too_large(self._limits.body_bytes))
+        if body.received + len(piece) > self.limits.body_bytes:
+            raise BodyTooLarge(too_large(self.limits.body_bytes))
         if piece:
             body.deliver(piece)
         if self._ended:
@@ -159,6 +161,12 @@ class RequestParser:
                 self._llhttp = HttpRequestParser(self)
             body.end()
         return data[stop:]
+
+    def close(self) -> None:
+        """
+        Nothing more comes; the parser must not be used again.
+        """
+        del self._llhttp
 
     def _feed(self, data: bytes) -> bool:
         """

@@ -16,8 +16,11 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.tcp import Connection
+from twisted.internet.tcp import Server as TCPServer
 from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 
 
 def sender(transport: Any) -> Callable[[bytes], None]:
@@ -53,6 +56,25 @@ def _socket_of(transport: Any) -> socket.socket | None:
         transport = transport.transport
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     return handle if isinstance(handle, socket.socket) else None
+
+
+def file_number(transport: Any) -> int | None:
+    """
+    The number of the socket below *transport* among the files of this process; ``None`` in memory.
+    """
+    below = _socket_of(transport)
+    return None if below is None else below.fileno()
+
+
+def drop(transport: Any) -> None:
+    """
+    Reset a connection that has just been accepted. Twisted would close its socket in the reactor's next turn; when a
+    hundred are accepted in one turn there may be no file left by then. Below TLS it has to be so.
+    """
+    if isinstance(transport, TCPServer):
+        transport.connectionLost(Failure(ConnectionAborted()))
+    else:
+        transport.abortConnection()
 
 
 def quiet(transport: Any) -> bool:

@@ -4,7 +4,6 @@ Twisted's ``Site`` above strict, streaming channels: who is connected, how many 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -14,6 +13,7 @@ from twisted.web.server import Site
 
 from dheera.errors import Refusal, Unavailable
 from dheera.wire.channel import Channel
+from dheera.wire.crowd import Crowd
 from dheera.wire.deadlines import Deadlines
 from dheera.wire.heads import Fields
 from dheera.wire.limits import ServerLimits
@@ -21,17 +21,16 @@ from dheera.wire.request import Request
 
 __all__ = ["Request", "Server"]
 
-TOLD_TO_LEAVE = 256
-"""
-How many connections beyond the limit get an answer that says so; more are dropped without a word.
-"""
-
 
 class Server(Site):
     """
     Twisted's ``Site`` above strict, streaming channels.
 
     :param stamp: makes the header lines which each answer of our own carries.
+    :ivar limits: may be replaced at any time; open connections go by the new ones from their next request on.
+    :ivar leaving: each answer says that it is the last on its connection.
+    :ivar draining: no more requests are taken.
+    :ivar ended: what was left has been ended, by us.
     """
 
     requestFactory = Request
@@ -47,11 +46,11 @@ class Server(Site):
         Site.__init__(self, resource, reactor=reactor, parsePOSTFormSubmission=False)
         self.limits = limits
         self.stamp = stamp
+        self.leaving = False
         self.draining = False
         self.ended = False
         self.deadlines = Deadlines(reactor)
-        self._channels: set[Channel] = set()
-        self._per_address: Counter[str] = Counter()
+        self._crowd = Crowd()
         self._emptied: list[Deferred[None]] = []
 
     @property
@@ -59,7 +58,7 @@ class Server(Site):
         """
         How many are open.
         """
-        return len(self._channels)
+        return len(self._crowd)
 
     def startFactory(self) -> None:
         """
@@ -89,42 +88,49 @@ class Server(Site):
 
         :return: why it is one too many.
         """
-        address = getattr(channel.getPeer(), "host", "")
-        self._channels.add(channel)
-        self._per_address[address] += 1
         self.deadlines.watch(channel)
-        if len(self._channels) > self.limits.connections:
-            return Unavailable("Too many connections are open here: try again soon.", retry_after_seconds=1)
-        if address and self._per_address[address] > self.limits.connections_per_address:
-            return Unavailable("Too many connections come from your address: use fewer.", retry_after_seconds=1)
-        if self.draining:
+        refusal = self._crowd.join(channel, self.limits)
+        if refusal is None and self.draining:
             return Unavailable("This dheera is stopping: try again.", retry_after_seconds=1)
-        return None
+        return refusal
 
     def overrun(self, channel: Channel) -> bool:
         """
-        Whether even those who are told that there are too many are too many: in all, or from one address, which must
-        not fill the places of others by being told.
+        Whether even those who are told that there are too many are too many.
         """
-        address = getattr(channel.getPeer(), "host", "")
-        return len(self._channels) > self.limits.connections + TOLD_TO_LEAVE or (
-            bool(address) and self._per_address[address] > self.limits.connections_per_address + TOLD_TO_LEAVE
-        )
+        return self._crowd.overrun(channel, self.limits)
 
     def gone(self, channel: Channel) -> None:
         """
         Count a connection out.
         """
-        address = getattr(channel.getPeer(), "host", "")
-        self._channels.discard(channel)
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
+        self._crowd.leave(channel)
         self.deadlines.forget(channel)
-        if not self._channels:
+        if not self._crowd:
             emptied, self._emptied = self._emptied, []
             for one in emptied:
                 one.callback(None)
+
+    def accepting(self, most: int) -> None:
+        """
+        Have at most *most* connections from now on, whatever the limits say: as many as there are files for. Those of
+        clients who are told to leave are among them.
+        """
+        self._crowd.most = most
+
+    def leave(self) -> None:
+        """
+        Serve on, but let each answer say that it is the last on its connection, so that clients go elsewhere while
+        nobody is refused.
+        """
+        self.leaving = True
+
+    @property
+    def newcomers(self) -> int:
+        """
+        How many connections have not asked for anything yet.
+        """
+        return sum(channel.is_new for channel in self._crowd)
 
     def drain(self) -> Deferred[None]:
         """
@@ -132,14 +138,21 @@ class Server(Site):
 
         :return: fires when the last connection has gone.
         """
-        self.draining = True
-        emptied: Deferred[None] = Deferred()
-        if not self._channels:
-            emptied.callback(None)
-            return emptied
-        self._emptied.append(emptied)
-        for channel in [*self._channels]:
+        self.leaving = self.draining = True
+        emptied = self.emptied()
+        for channel in self._crowd:
             channel.shut_when_idle()
+        return emptied
+
+    def emptied(self) -> Deferred[None]:
+        """
+        Wait until nobody is connected.
+        """
+        emptied: Deferred[None] = Deferred()
+        if self._crowd:
+            self._emptied.append(emptied)
+        else:
+            emptied.callback(None)
         return emptied
 
     def end(self) -> None:
@@ -147,5 +160,5 @@ class Server(Site):
         End what is left, visibly: answers that have begun are cut. From then on ``ended`` tells that it was us.
         """
         self.ended = True
-        for channel in [*self._channels]:
+        for channel in self._crowd:
             channel.cut(flush=False)

@@ -132,6 +132,46 @@ class TestCertificate(SynchronousTestCase):
             before = self.chain
             self.assertEqual(before, self.seen())
 
+    def test_other_files(self) -> None:
+        """
+        Other files are read at once, however lately there was a look; from then on it is they that are looked at.
+        """
+        first = self.certificate, self.key
+        self.certificate, self.key = (each.with_suffix(".2.pem") for each in first)
+        self.issue()
+        with capturedLogs() as events:
+            self.shown.change(self.certificate, self.key)
+            self.assertEqual(self.chain, self.seen())
+        self.assertEqual([LogLevel.info], [event["log_level"] for event in events])
+        for each in first:
+            each.unlink()
+        self.issue()
+        self.clock.advance(LOOK_AGAIN_SECONDS)
+        self.assertEqual(self.chain, self.seen())
+
+    def test_same_files(self) -> None:
+        """
+        Files of the same names that are said again are read again at once.
+        """
+        self.issue()
+        self.shown.change(self.certificate, self.key)
+        self.assertEqual(self.chain, self.seen())
+
+    def test_other_files_broken(self) -> None:
+        """
+        Other files that cannot be used leave the certificate before, and the log says why; once mended they are read.
+        """
+        before = self.chain
+        missing = self.certificate.with_suffix(".2.pem")
+        with capturedLogs() as events:
+            self.shown.change(missing, self.key)
+            self.assertEqual(before, self.seen())
+        self.assertEqual([LogLevel.warn], [event["log_level"] for event in events])
+        self.issue()
+        self.certificate.rename(missing)
+        self.clock.advance(LOOK_AGAIN_SECONDS)
+        self.assertEqual(self.chain, self.seen())
+
     def test_one_file(self) -> None:
         """
         Both may be in one file.

@@ -28,7 +28,7 @@ from twisted.web.iweb import IAgent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dheera.errors import AnswerCut, ConnectFailed, Unavailable
+from dheera.errors import AnswerCut, ConnectFailed, TooSlow, Unavailable
 from dheera.wire.body import RequestBody
 from dheera.wire.client import IDEMPOTENT, Agent
 from dheera.wire.limits import ClientLimits
@@ -36,6 +36,7 @@ from dheera.wire.outgoing import Origin, Outgoing
 from dheera.wire.response import Response
 from tests.network import UPSTREAM_HOST, UPSTREAM_PORT
 from tests.wire.caller import OK, ORIGIN, Caller, NoSource, Upload, body_of, whole
+from tests.wire.directory import Directory
 
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
 NAMED = Origin("http", "upstream.test", UPSTREAM_PORT, b"upstream.test:8000")
@@ -112,7 +113,7 @@ class Pool(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        Closing closes what is idle; what is under way goes on.
+        Closing closes what is idle; what is under way goes on, and is closed when it is over.
         """
         first, _second = self.caller.send(), self.caller.send()
         self.caller.hear(EMPTY)
@@ -121,6 +122,29 @@ class Pool(SynchronousTestCase):
         self.assertEqual(["open", "reset"], [connection.ended for connection in self.caller.script.connections])
         self.caller.script.connections[0].send(EMPTY)
         self.successResultOf(first)
+        self.exchange()
+        self.assertEqual(["reset"] * 3, [connection.ended for connection in self.caller.script.connections])
+        self.assertEqual(([], []), (self.caller.network.ends, self.caller.network.getDelayedCalls()))
+
+    def test_other_limits(self) -> None:
+        """
+        Limits can be replaced: what follows goes by the new ones, on kept connections as on new ones.
+        """
+        self.exchange()
+        self.caller.agent.limits = ClientLimits(pool_connections=1, first_byte_seconds=5, connect_seconds=3)
+        slow = self.caller.send()
+        self.caller.network.turn(5)
+        self.failureResultOf(slow, TooSlow)
+        self.caller.network.silent.add((UPSTREAM_HOST, UPSTREAM_PORT))
+        slow = self.caller.send()
+        self.caller.network.turn(3)
+        self.failureResultOf(slow, ConnectFailed)
+        self.caller.network.silent.clear()
+        for _ in range(2):
+            self.caller.send()
+        for connection in self.caller.script.connections[-2:]:
+            connection.send(EMPTY)
+        self.assertEqual(1, self.caller.idle())
 
     def test_unread_end(self) -> None:
         """
@@ -155,6 +179,128 @@ class Pool(SynchronousTestCase):
         self.caller.network.turn(1)
         self.exchange()
         self.assertEqual(2, len(self.caller.script.connections))
+
+
+class Moving(SynchronousTestCase):
+    """
+    A host whose addresses change.
+    """
+
+    def setUp(self) -> None:
+        self.caller = Caller(ClientLimits(names_seconds=30, pool_idle_seconds=600))
+        self.directory = self.caller.network.nameResolver = Directory(upstream_test=[UPSTREAM_HOST])
+        for number in (2, 3):
+            self.caller.network.listen(self.caller.script, f"192.0.2.{number}", UPSTREAM_PORT)
+
+    def move(self, *addresses: str) -> None:
+        self.directory.hosts["upstream.test"] = [*addresses]
+
+    def send(self) -> Deferred[Response]:
+        return self.caller.send(origin=NAMED)
+
+    @property
+    def places(self) -> list[str]:
+        """
+        The addresses connected to, in order.
+        """
+        return [connection.transport.getHost().host for connection in self.caller.script.connections]
+
+    @property
+    def ends(self) -> list[str]:
+        return [connection.ended for connection in self.caller.script.connections]
+
+    def test_connections(self) -> None:
+        """
+        The name is looked up once for many connections, and anew when its time has come.
+        """
+        for _ in range(3):
+            self.send()
+        self.assertEqual(1, len(self.directory.asked))
+        self.caller.network.turn(30)
+        self.send()
+        self.assertEqual(2, len(self.directory.asked))
+
+    def test_idle(self) -> None:
+        """
+        Requests on kept connections make the name be looked up as well. When two answers in a row lack an address, what
+        is idle there is closed at once, what is busy there after its answer; no request goes there any more.
+        """
+        answered = [self.send() for _ in range(3)]
+        for connection in self.caller.script.connections[:2]:
+            connection.send(EMPTY)
+        self.caller.network.turn(29)
+        self.move("192.0.2.2")
+        self.caller.network.turn(1)
+        answered.append(self.send())
+        self.caller.script.connections[1].send(EMPTY)
+        self.caller.network.turn(30)
+        self.directory.waits = True
+        answered.append(self.send())
+        self.assertEqual((3, ["open"] * 3), (len(self.directory.asked), self.ends))
+        self.directory.answer()
+        self.caller.network.settle()
+        self.assertEqual(["reset", "open", "open"], self.ends)
+        for connection in self.caller.script.connections[1:]:
+            connection.send(EMPTY)
+        self.assertEqual(["reset"] * 3, self.ends)
+        self.assertEqual([200] * 5, [self.successResultOf(one).code for one in answered])
+        self.send()
+        self.assertEqual([UPSTREAM_HOST] * 3 + ["192.0.2.2"], self.places)
+
+    def test_asked_once(self) -> None:
+        """
+        Many requests at that time make one look-up; connections to addresses that stay are kept.
+        """
+        for _ in range(4):
+            self.send()
+        for connection in self.caller.script.connections:
+            connection.send(EMPTY)
+        self.caller.network.turn(30)
+        self.directory.waits = True
+        for _ in range(4):
+            self.send()
+        self.assertEqual(2, len(self.directory.asked))
+        self.move("192.0.2.2", UPSTREAM_HOST)
+        self.directory.answer()
+        for connection in self.caller.script.connections:
+            connection.send(EMPTY)
+        self.assertEqual((4, ["open"] * 4), (self.caller.idle(), self.ends))
+
+    def test_other_host(self) -> None:
+        """
+        Connections to other hosts stay.
+        """
+        self.send()
+        self.caller.hear(EMPTY)
+        self.caller.send()
+        self.caller.hear(EMPTY)
+        self.move("192.0.2.2")
+        self.caller.network.turn(30)
+        self.send()
+        self.caller.script.connections[0].send(EMPTY)
+        self.caller.network.turn(30)
+        self.send()
+        self.assertEqual(["reset", "open", "open"], self.ends)
+
+    def test_several(self) -> None:
+        """
+        Connections are spread over the addresses of a name.
+        """
+        self.move("192.0.2.2", "192.0.2.3")
+        for _ in range(4):
+            self.send()
+        self.assertEqual(["192.0.2.2", "192.0.2.3"] * 2, sorted(self.places[:2]) + sorted(self.places[2:]))
+
+    def test_time_of_names(self) -> None:
+        """
+        How long addresses are taken for granted can be changed.
+        """
+        self.caller.agent.limits = ClientLimits(names_seconds=5)
+        self.send()
+        self.caller.hear(EMPTY)
+        self.caller.network.turn(5)
+        self.send()
+        self.assertEqual(2, len(self.directory.asked))
 
 
 class Again(SynchronousTestCase):
@@ -221,6 +367,33 @@ class Again(SynchronousTestCase):
             self.caller = Caller()
             self.failureResultOf(self.stale(b"GET", said=said), AnswerCut)
             self.assertEqual([b"0 GET"], self.sent())
+
+    def test_not_reached(self) -> None:
+        """
+        If upstream cannot be reached the second time, it is not said that nothing was sent: the first time all was.
+        """
+        answered = self.caller.send()
+        self.caller.hear(EMPTY)
+        self.successResultOf(answered)
+        answered = self.caller.send(b"DELETE")
+        self.caller.network.listen(None)
+        self.caller.script.last.reset()
+        self.failureResultOf(answered, AnswerCut)
+
+    def test_asked(self) -> None:
+        """
+        Whoever sends is asked whether it may be sent twice.
+        """
+        for may in (False, True):
+            self.caller = Caller()
+            self.caller.send()
+            self.caller.hear(EMPTY)
+            outgoing = Outgoing(origin=ORIGIN, method=b"PUT", target=b"/", fields=[], retried=lambda: may)  # noqa: B023
+            answered = self.caller.agent.send(outgoing)
+            self.caller.script.last.reset()
+            self.assertEqual(2 if may else 1, len(self.caller.script.connections))
+            if not may:
+                self.failureResultOf(answered, AnswerCut)
 
     def test_twice_at_most(self) -> None:
         """
@@ -299,7 +472,7 @@ class Connecting(SynchronousTestCase):
 
     def test_name(self) -> None:
         """
-        A name is looked up each time a connection is made.
+        A name is looked up; upstream is told it as it was given.
         """
         self.caller.network.names["upstream.test"] = [UPSTREAM_HOST]
         answered = self.caller.send(origin=NAMED)
@@ -366,13 +539,14 @@ class Connecting(SynchronousTestCase):
         Who leaves while a connection is made is not told of a failure, and nothing is left: in the look-up, in TCP, in
         the handshake.
         """
-        self.caller.network.names["upstream.test"] = [UPSTREAM_HOST]
         for origin, resolver, silent in [
             (NAMED, Silent(), False),
             (NAMED, None, True),
             (ORIGIN, None, True),
             (Origin("https", UPSTREAM_HOST, UPSTREAM_PORT, b"10.0.0.9:8000"), None, False),
         ]:
+            self.caller = Caller()
+            self.caller.network.names["upstream.test"] = [UPSTREAM_HOST]
             self.caller.network.nameResolver = resolver or self.caller.network
             self.caller.network.silent = {(UPSTREAM_HOST, UPSTREAM_PORT)} if silent else set()
             answered = self.caller.send(origin=origin)
@@ -614,6 +788,50 @@ class TLS(TestCase):
             await deferLater(self.reactor, 0.01, lambda: None)
         self.assertEqual((b"part", False), (body.received, body.whole))
         await self.leave()
+
+
+class Elsewhere(TestCase):
+    """
+    A host that moves, with real sockets: two addresses of this machine are those of a name.
+    """
+
+    timeout = 30
+
+    async def test_moves(self) -> None:
+        """
+        When the directory names another address twice in a row, no request reaches the old one.
+        """
+        from twisted.internet import reactor
+
+        clock: Any = reactor
+        directory = Directory(upstream_test=["127.0.0.1"])
+        installed = clock.installNameResolver(directory)
+        self.addCleanup(clock.installNameResolver, installed)
+        asked: list[str] = []
+
+        class Noting(Answering):
+            def dataReceived(self, data: bytes) -> None:
+                asked.append(self.transport.getHost().host)  # type: ignore[union-attr]  # connected
+                super().dataReceived(data)
+
+        port = clock.listenTCP(0, Factory.forProtocol(Noting), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        number = port.getHost().port
+        other = clock.listenTCP(number, Factory.forProtocol(Noting), interface="127.0.0.2")
+        self.addCleanup(other.stopListening)
+        agent = Agent(clock, ClientLimits(names_seconds=0))
+        origin = Origin("http", "upstream.test", number, b"upstream.test")
+        places = []
+        for address in ("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2"):
+            directory.hosts["upstream.test"] = [address]
+            response = await agent.send(Outgoing(origin=origin, method=b"GET", target=b"/", fields=[]))
+            places.append((response.whole(), agent.idle_connections))
+        self.assertEqual(["127.0.0.1"] * 3 + ["127.0.0.2"] * 2, asked)
+        self.assertEqual([(b"ok", 1)] * 5, places)
+        agent.close()
+        while agent.deadlines._watched:
+            await deferLater(clock, 0.01, lambda: None)
+        await deferLater(clock, 0.05, lambda: None)
 
 
 class OutOfFiles(SynchronousTestCase):

@@ -4,16 +4,17 @@ Who is connected, how many may be, and how they leave; and the same over real so
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import trustme
-from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.task import deferLater
@@ -24,102 +25,160 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dheera.wire.certificate import ReloadingCertificate
 from dheera.wire.limits import ServerLimits
 from dheera.wire.request import Request
-from dheera.wire.server import TOLD_TO_LEAVE, Server
-from tests.wire.line import Line, Place, Stand, later
+from dheera.wire.server import Server
+from tests.wire.line import Place, Stand, later
 from tests.wire.probes import GET, POST
 from tests.wire.reference import answers
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-def address(number: int) -> IPv4Address:
+class TestLeaving(SynchronousTestCase):
     """
-    One of many clients.
-    """
-    return IPv4Address("TCP", f"192.0.2.{number}", 50000)
-
-
-class TestCaps(SynchronousTestCase):
-    """
-    Too many connections.
+    A server that is about to stop, and serves on.
     """
 
-    def check_told(self, line: Line) -> None:
-        answer = line.answer()
-        self.assertEqual(
-            (503, b"1", b"close"), (answer.status, answer.field(b"retry-after"), answer.field(b"connection"))
-        )
-        self.assertEqual("half-closed", line.state)
+    def setUp(self) -> None:
+        self.stand = Stand(later)
 
-    def test_in_all(self) -> None:
+    def test_answers(self) -> None:
         """
-        One too many is told so, at once; a place that is left can be taken.
+        Whoever is connected or comes is served, and each answer is the last on its connection.
         """
-        stand = Stand(limits=ServerLimits(connections=2))
-        lines = [stand.connect(address(number)) for number in range(3)]
-        self.check_told(lines[2])
-        lines[2].send(NEXT)
-        lines[0].hang_up()
+        lines = [self.stand.connect() for _ in range(2)]
+        self.stand.server.leave()
+        lines.append(self.stand.connect())
+        for line in lines[1:]:
+            line.send(NEXT + NEXT)
+            self.stand.request.finish()
+            answer = line.answer()
+            self.assertEqual((200, b"close", "half-closed"), (answer.status, answer.field(b"connection"), line.state))
+        self.assertEqual("open", lines[0].state)
+        self.assertEqual((2, True, False), (len(self.stand.place.requests), *self.states()))
+
+    def test_begun(self) -> None:
+        """
+        An answer that has begun without saying so keeps its word: the next one is the last.
+        """
+        line = self.stand.connect()
+        line.send(NEXT)
+        self.stand.request.write(b"a")
+        self.stand.server.leave()
+        self.stand.request.finish()
+        self.assertEqual((None, "open"), (line.answer().field(b"connection"), line.state))
+        line.send(NEXT)
+        self.stand.request.finish()
+        self.assertEqual((b"close", "closed"), (line.answer().field(b"connection"), line.state))
+
+    def test_then_drained(self) -> None:
+        """
+        Then it drains as ever.
+        """
+        line = self.stand.connect()
+        self.stand.server.leave()
+        drained = self.stand.server.drain()
+        self.assertEqual("closed", line.state)
+        self.successResultOf(drained)
+        self.assertEqual([True, True], self.states())
+
+    def states(self) -> list[bool]:
+        return [self.stand.server.leaving, self.stand.server.draining]
+
+
+class TestNewcomers(SynchronousTestCase):
+    """
+    Who has not asked for anything yet.
+    """
+
+    def test_counted(self) -> None:
+        """
+        A client is one until its first request has come as far as its head, whatever becomes of that; and no more when
+        it leaves.
+        """
+        stand = Stand(later)
+        self.assertEqual(0, stand.server.newcomers)
+        lines = [stand.connect() for _ in range(3)]
+        self.assertEqual(3, stand.server.newcomers)
+        lines[0].send(NEXT)
+        self.assertEqual(2, stand.server.newcomers)
+        stand.request.finish()
+        self.assertEqual(2, stand.server.newcomers)
+        lines[1].send(NEXT[:9])
+        self.assertEqual(2, stand.server.newcomers)
+        lines[1].send(NEXT[9:])
         lines[2].hang_up()
-        lines.append(stand.connect(address(9)))
-        for line in (lines[1], lines[3]):
-            line.send(NEXT)
-            self.assertEqual(200, line.answer().status)
-        self.assertEqual(2, len(stand.place.requests))
+        self.assertEqual(0, stand.server.newcomers)
 
-    def test_per_address(self) -> None:
-        """
-        The same for one address, and another is not concerned.
-        """
-        stand = Stand(limits=ServerLimits(connections_per_address=2))
-        lines = [stand.connect(address(1)) for _ in range(3)]
-        self.check_told(lines[2])
-        other = stand.connect(address(2))
-        other.send(NEXT)
-        self.assertEqual(200, other.answer().status)
-        lines[0].hang_up()
-        lines[2].hang_up()
-        self.assertEqual("open", stand.connect(address(1)).state)
 
-    def test_no_address(self) -> None:
-        """
-        Clients of a Unix socket have none to be counted by.
-        """
-        stand = Stand(limits=ServerLimits(connections_per_address=1))
-        self.assertEqual(["open"] * 3, [stand.connect(UNIXAddress(None)).state for _ in range(3)])
+class TestMemory(SynchronousTestCase):
+    """
+    What is left of those who were here.
+    """
 
-    def test_far_too_many(self) -> None:
+    def test_gone(self) -> None:
         """
-        Those beyond the ones who are told are dropped without a word.
+        Nothing, at once: the garbage collector, which seldom comes by, is not waited for.
         """
-        stand = Stand(limits=ServerLimits(connections=1))
-        told = [stand.connect(UNIXAddress(None)) for _ in range(TOLD_TO_LEAVE + 1)]
-        dropped = stand.connect(UNIXAddress(None))
-        self.assertEqual(("reset", b""), (dropped.state, dropped.take()))
-        self.check_told(told[-1])
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for sent in (b"", b"GE", NEXT):
+            stand = Stand()
+            line = stand.connect()
+            line.send(sent)
+            line.hang_up()
+            channel, parser = ref(line.channel), ref(line.channel._parser)
+            line.unregisterProducer()
+            del line.channel  # the test's own, and what Twisted's transports do
+            stand.place.requests.clear()
+            self.assertEqual((None, None), (channel(), parser()))
 
-    def test_far_too_many_from_one(self) -> None:
-        """
-        The same for one address, so that it cannot fill the places of others by being told.
-        """
-        stand = Stand(limits=ServerLimits(connections=2 * TOLD_TO_LEAVE, connections_per_address=1))
-        lines = [stand.connect(address(1)) for _ in range(3 * TOLD_TO_LEAVE)]
-        self.assertEqual(2 * TOLD_TO_LEAVE - 1, sum(line.state == "reset" for line in lines))
-        other = stand.connect(address(2))
-        other.send(NEXT)
-        self.assertEqual(200, other.answer().status)
 
-    def test_told_leave(self) -> None:
+class TestOtherLimits(SynchronousTestCase):
+    """
+    Limits that are replaced.
+    """
+
+    def setUp(self) -> None:
+        self.stand = Stand()
+        self.line = self.stand.connect()
+
+    def test_next_request(self) -> None:
         """
-        Those who are told leave soon, whatever they do.
+        An open connection goes by the new ones from its next request on.
         """
-        stand = Stand(limits=ServerLimits(connections=0))
-        line = stand.connect()
-        for _ in range(6):
-            line.send(NEXT)
-            stand.wait(1)
-        self.assertEqual("reset", line.state)
-        self.assertEqual([], stand.clock.getDelayedCalls())
+        for limit, status in ((4, 413), (5, 200)):
+            line = self.stand.connect()
+            line.send(POST + b"Content-Length: 1\r\n\r\na")
+            line.answer()
+            self.stand.server.limits = ServerLimits(body_bytes=limit)
+            line.send(POST + b"Content-Length: 5\r\n\r\nhello")
+            self.assertEqual(status, line.answer().status)
+
+    def test_request_under_way(self) -> None:
+        """
+        A body that is on its way goes by those under which it began.
+        """
+        self.line.send(POST + b"Content-Length: 5\r\n\r\nhe")
+        self.stand.server.limits = ServerLimits(body_bytes=1)
+        self.line.send(b"llo")
+        self.assertEqual(b"hello", self.line.answer().body)
+
+    def test_connections(self) -> None:
+        """
+        New connections are counted against the new ones.
+        """
+        self.stand.server.limits = ServerLimits(connections=1)
+        self.assertEqual(503, self.stand.connect().answer().status)
+
+    def test_times(self) -> None:
+        """
+        So are the times.
+        """
+        self.stand.server.limits = ServerLimits(idle_seconds=5)
+        self.line.send(NEXT)
+        self.line.take()
+        self.stand.wait(6)
+        self.assertEqual("closed", self.line.state)
 
 
 class TestDraining(SynchronousTestCase):
@@ -266,13 +325,17 @@ class TestSockets(TestCase):
     timeout = 60
 
     async def connect(
-        self, render: Callable[[Request], bytes | int] | None = None, limits: ServerLimits | None = None
+        self,
+        render: Callable[[Request], bytes | int] | None = None,
+        limits: ServerLimits | None = None,
+        most: int = 100,
     ) -> Client:
         from twisted.internet import reactor  # the one that trial runs
 
         self.reactor: Any = reactor
         self.place = Place(render)
         self.server = Server(self.reactor, self.place, limits or ServerLimits())
+        self.server.accepting(most)
         port: Any = self.reactor.listenTCP(0, self.dressed(self.server), interface="127.0.0.1")
         self.addCleanup(self.gone)
         self.addCleanup(port.stopListening)
@@ -312,6 +375,24 @@ class TestSockets(TestCase):
         transport: Any = client.transport
         transport.loseConnection()
         await client.lost
+
+    async def test_dropped(self) -> None:
+        """
+        A connection too many that is not even told so is reset, and gone; who was there is served.
+        """
+        client = await self.connect(most=1)
+        transport: Any = client.transport
+        dropped = Client()
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", transport.getPeer().port)
+        try:
+            await connectProtocol(self.endpoint(endpoint), dropped)
+        except ConnectError:
+            pass  # before it noticed that it was connected
+        else:
+            self.assertIsNot(ConnectionDone, await dropped.lost)
+        self.assertEqual(1, self.server.connections)
+        client.send(NEXT)
+        await client.hear(b"HTTP/1.1 200 ")
 
     async def test_large(self) -> None:
         """
