@@ -4,7 +4,7 @@ All that keeps account of calls, put together: spool, ledger, sinks, metrics, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -17,8 +17,9 @@ from dheera.choices import Choices, node_of
 from dheera.content import ContentRules
 from dheera.entities import now
 from dheera.ledger import Ledger
-from dheera.lifecycle import Room
+from dheera.lifecycle import Hurry, Room
 from dheera.metrics import Level, Metrics
+from dheera.prices import PriceList
 from dheera.proxy.accounting import Accountant
 from dheera.pruning import Pruning
 from dheera.records import Alert
@@ -128,14 +129,48 @@ class Accounts:
     :param lives: this process, and those before it whose calls it has got.
     """
 
-    accountant: Accountant
     metrics: Metrics
     rooms: Sequence[Room]
     alert: Callable[[Alert], None]
     lives: Lives
+    _prices: _Prices
     _spool: FileSpool | MemorySpool
     _ledger: Ledger
     _feeders: Feeders
+    _alarm: UpstreamAlarm
+
+    def accountant(self, config: Config, choices: Choices) -> Accountant:
+        """
+        One for exchanges, who keeps account by these prices, and tells of calls as these rules say.
+        """
+        rules = ContentRules(
+            policy=config.records.content,
+            limit_bytes=config.records.content_bytes,
+            redaction=choices.redaction,
+        )
+        return Accountant(
+            spool=self._spool,
+            prices=choices.prices,
+            tally=self.metrics,
+            spends=self._ledger.spend_of,
+            notice=self._alarm.look,
+            node=node_of(config),
+            content=rules,
+            clock=monotonic,
+            now=now,
+        )
+
+    def change(self, choices: Choices) -> None:
+        """
+        From now on these prices are in force.
+        """
+        self._prices.list = choices.prices
+
+    async def change_sinks(self, choices: Choices, same: Collection[str]) -> None:
+        """
+        As `Feeders.change`.
+        """
+        await self._feeders.change(choices.sinks, same)
 
     def problem(self) -> str | None:
         """
@@ -157,17 +192,25 @@ class Accounts:
 
 
 def make_accounts(
-    reactor: Any, config: Config, choices: Choices, *, courier: HttpCourier, books: Books, levels: Sequence[Levels]
+    reactor: Any,
+    config: Config,
+    choices: Choices,
+    *,
+    courier: HttpCourier,
+    books: Books,
+    levels: Sequence[Levels],
+    hurry: Hurry,
 ) -> Accounts:
     """
     All of it, not yet open.
 
     :param courier: the one that the sinks among the choices use.
     :param levels: what else goes up and down.
+    :param hurry: a stop does not wait for sinks.
     :raises ConfigurationError: workers cannot count together.
     """
-    node, prices = node_of(config), choices.prices
-    metrics = Metrics(lambda model: prices.find(model, now()) is not None, lambda: _levels(accounts, levels))
+    node, prices = node_of(config), _Prices(choices.prices)
+    metrics = Metrics(lambda model: prices.list.find(model, now()) is not None, lambda: _levels(accounts, levels))
     spool: FileSpool | MemorySpool = (
         MemorySpool()
         if choices.folder is None
@@ -177,7 +220,7 @@ def make_accounts(
             config.spool,
             now=now,
             node=node,
-            interrupted=lambda begun: interrupted(begun, prices),
+            interrupted=lambda begun: interrupted(begun, prices.list),
         )
     )
 
@@ -194,26 +237,10 @@ def make_accounts(
         tell,
         node=node,
     )
-    feeders = Feeders(reactor, spool, choices.sinks, node=node, now=now)
+    feeders = Feeders(reactor, spool, choices.sinks, node=node, now=now, hurry=hurry)
     alarm = UpstreamAlarm(tell, node, now)
-    accountant = Accountant(
-        spool=spool,
-        prices=prices,
-        tally=metrics,
-        spends=ledger.spend_of,
-        notice=alarm.look,
-        node=node,
-        content=ContentRules(
-            policy=config.records.content,
-            limit_bytes=config.records.content_bytes,
-            redaction=choices.redaction,
-        ),
-        clock=monotonic,
-        now=now,
-    )
     keeping: list[Room] = [SpoolRoom(spool)] if isinstance(spool, FileSpool) else []
     accounts = Accounts(
-        accountant=accountant,
         metrics=metrics,
         rooms=[
             *keeping,
@@ -225,11 +252,22 @@ def make_accounts(
         ],
         alert=tell,
         lives=spool.lives,
+        prices=prices,
         spool=spool,
         ledger=ledger,
         feeders=feeders,
+        alarm=alarm,
     )
     return accounts
+
+
+@define(eq=False)
+class _Prices:
+    """
+    Those in force, for who asks now and then.
+    """
+
+    list: PriceList
 
 
 def _levels(accounts: Accounts, others: Sequence[Levels]) -> Iterator[Level]:

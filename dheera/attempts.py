@@ -117,7 +117,7 @@ class Attempts:
     """
 
     _reactor: IReactorTime
-    _free: int
+    free: int
     _lanes: OrderedDict[str, Lane] = field(factory=OrderedDict)
 
     def enter(self, peer: IAddress) -> Deferred[Lane]:
@@ -129,7 +129,7 @@ class Attempts:
         place = place_of(peer)
         lane = self._lanes.get(place)
         if lane is None:
-            lane = self._lanes[place] = Lane(self._reactor, place, self._free)
+            lane = self._lanes[place] = Lane(self._reactor, place, self.free)
             if len(self._lanes) > ADDRESSES:
                 self._forget()
         self._lanes.move_to_end(place)

@@ -122,9 +122,16 @@ class Spool(Protocol):
 
     def reader(self, name: str, *, essential: bool = False) -> Reader:
         """
-        The reader of this name: where it was, or at what comes next if it is new. To be called before the spool opens.
+        The reader of this name: where it was, or at what comes next if it is new. Where those of earlier processes were
+        is only known to who calls this before the spool opens.
 
         :param essential: nothing that it has not read is ever thrown away.
+        """
+        ...
+
+    def dismiss(self, name: str) -> None:
+        """
+        Keep nothing any more for the reader of this name, which reads no more.
         """
         ...
 

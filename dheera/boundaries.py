@@ -287,13 +287,15 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         Be told of changes, whoever made them, within a second: those of this process before the Deferred of their
-        `apply` fires. To be called before `open`; several may watch, and one that fails keeps no other from being told.
+        `apply` fires. Several may watch, and one that fails keeps no other from being told.
 
         :param changed: called for each change; `Change` with an empty kind when some may have been missed.
-        :param lost: called when changes can, from now on, not be heard until ``changed`` is called with an empty kind.
+        :param lost: called when changes can, from now on, not be heard until ``changed`` is called with an empty kind;
+            at once, if it is so already.
+        :return: call it to be told no more.
         """
         ...
 

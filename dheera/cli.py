@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -16,13 +17,14 @@ import click
 from twisted.logger import Logger
 
 from dheera import __version__, logs
+from dheera.commands.doctor import doctor
 from dheera.commands.keys import keys
 from dheera.commands.prices import prices
 from dheera.commands.prune import prune
 from dheera.commands.sinks import sinks
 from dheera.commands.spend import spend
 from dheera.config import ConfigurationError, load
-from dheera.run import Run, announce, endpoint_problems, raise_file_limit
+from dheera.run import Run, Served, announce, endpoint_problems, ignore_early, raise_file_limit
 from dheera.settings import Config
 
 log = Logger()
@@ -47,6 +49,11 @@ def _configuration_options(command: Command) -> Command:
             metavar="ENDPOINT",
             multiple=True,
             help="Listen on this Twisted endpoint in place of address and port; may be given many times.",
+        ),
+        click.option(
+            "--workers",
+            metavar="NUMBER",
+            help='Serve from so many processes; "auto": one on each processor.  [default: 1]',
         ),
         click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Read settings from this file."),
         click.option("--demo", is_flag=True, help="Serve from a built-in stand-in for Mistral: no key, no network."),
@@ -81,18 +88,28 @@ Elsewhere:
 \b
 Environment (a variable that is set to the empty string is not set):
   MISTRAL_API_KEY         the real key
+  MISTRAL_API_KEYS        several, between commas; calls are spread over them
   MISTRAL_API_BASE        where requests go    [default: https://api.mistral.ai]
   DHEERA_AI_MASTER_KEY    the key that may do everything, and makes the others;
                           without one any key passes, but only from this machine
   DATABASE_URL            where keys are kept: postgresql://... or sqlite:///path
                           [default: a file in the state directory]
   DHEERA_AI_STATE_DIR     the state directory  [default: ~/.local/state/dheera]
+  CREDENTIALS_DIRECTORY   files with secrets, as systemd's LoadCredential= makes them:
+                          mistral.api_key, master_key, store.url
   DHEERA_AI_CONFIG        as --config
   DHEERA_AI_HOST          as --host
   DHEERA_AI_PORT          as --port
 
-The file overrides the defaults, the environment the file, and options the environment. Exits 0 after SIGTERM or
-Ctrl-C, 1 when it cannot start, 2 when the configuration is wrong.
+The file overrides the defaults, the credentials the file, the environment these, and options the environment.
+
+\b
+Signals:
+  SIGTERM, Ctrl-C   stop: what is under way may finish; a second one ends it
+  SIGHUP            read the configuration anew; open streams go on
+  SIGUSR2           start the program anew at the same sockets, then stop
+
+Exits 0 after SIGTERM or Ctrl-C, 1 when it cannot start, 2 when the configuration is wrong.
 """
 
 
@@ -110,11 +127,11 @@ def dheera_ai(context: click.Context, /, **given: Any) -> None:
     Serves, unless a sub-command says otherwise.
     """
     if context.invoked_subcommand is None:
-        serve(_configuration(given))
+        serve(given)
     context.obj = given
 
 
-for command in keys, spend, prune, prices, sinks:
+for command in keys, spend, prune, prices, sinks, doctor:
     dheera_ai.add_command(command)
 
 
@@ -194,10 +211,14 @@ class _Refused(click.ClickException):
         click.echo(self.message, file=file, err=True)
 
 
-def _configuration(given: Mapping[str, Any]) -> Config:
+def _read(given: Mapping[str, Any]) -> Config:
     said = {name: value for name, value in given.items() if name != "config"}
+    return load(given["config"], os.environ, said)
+
+
+def _configuration(given: Mapping[str, Any]) -> Config:
     try:
-        return load(given["config"], os.environ, said)
+        return _read(given)
     except ConfigurationError as error:
         raise _Refused(error.problems) from None
 
@@ -210,24 +231,39 @@ def _require_endpoints(endpoints: Sequence[str]) -> None:
         raise _Refused(problems)
 
 
-def serve(config: Config) -> None:
+def serve(given: Mapping[str, Any]) -> None:
     """
     Serve until told to stop, then exit.
+
+    :param given: what the command line says.
     """
+    ignore_early()
     from twisted.internet import reactor
 
-    from dheera.service import build  # noqa: PLC0415 - --help and check do without the whole program
-
+    config = _configuration(given)
     _require_endpoints(config.listen.endpoints)
     raise_file_limit()
     logs.begin(config.log_format, sys.stderr)
-    # Whoever takes records from standard output wants nothing else there.
-    is_for_records = any((table.get("kind") or name) == "stdout" for name, table in config.sinks.items())
     try:
-        rooms = build(reactor, config, _log_line if is_for_records else announce)
+        served = _served(reactor, given, config)
     except ConfigurationError as error:
         raise _Refused(error.problems) from None
-    sys.exit(Run(reactor, rooms).to_the_end())
+    sys.exit(Run(reactor, served).to_the_end())
+
+
+def _served(reactor: Any, given: Mapping[str, Any], config: Config) -> Served:
+    from dheera.service import build, build_crew  # noqa: PLC0415 - --help and check do without the whole program
+    from dheera.supervisor.room import WORKER_VARIABLE  # noqa: PLC0415
+
+    command = [sys.executable, *sys.orig_argv[1:]]
+    # Whoever takes records from standard output wants nothing else there.
+    is_for_records = any((table.get("kind") or name) == "stdout" for name, table in config.sinks.items())
+    if WORKER_VARIABLE in os.environ:
+        return build(reactor, config, lambda line: log.debug("{line}", line=line), read=partial(_read, given))
+    tell = _log_line if is_for_records else announce
+    if config.workers != 1:
+        return build_crew(reactor, config, tell, read=partial(_read, given), command=command)
+    return build(reactor, config, tell, read=partial(_read, given), command=command)
 
 
 def _log_line(line: str) -> None:

@@ -1,5 +1,5 @@
 """
-The configuration: defaults < TOML file < environment < command line, as one frozen value.
+The configuration: defaults < TOML file < credentials < environment < command line, as one frozen value.
 
 All that is wrong is told at once, each with its place, what was found and what was wanted.
 Reads the files that it is given and nothing else.
@@ -7,33 +7,30 @@ Reads the files that it is given and nothing else.
 
 from __future__ import annotations
 
-import json
 import re
 import ssl
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import attrs
 from attrs import define, frozen
 
 from dheera import kinds
-from dheera.settings import (
-    AllowanceSettings,
-    Config,
-    KeySettings,
-    LedgerSettings,
-    LimitSettings,
-    Listen,
-    MetricSettings,
-    Mistral,
-    RecordSettings,
-    SpoolSettings,
-    Storage,
+from dheera.definitions import (
+    CONFIG_VARIABLE,
+    CREDENTIALS_VARIABLE,
+    ENVIRONMENT,
+    OPTIONS,
+    TABLES,
+    UPSTREAMS,
+    Place,
+    kind_of,
+    unknown,
+    written,
 )
-from dheera.wire.limits import ClientLimits, ServerLimits
+from dheera.routes import TAKEN
+from dheera.settings import Config, OtherUpstream
 
 
 @define(eq=False)
@@ -48,44 +45,6 @@ class ConfigurationError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.problems)
-
-
-# Where a setting stands in the file: its table ("" is the top) and its key.
-Place = tuple[str, str]
-
-# Each table of the file: the attribute of Config that it fills, and with what.
-TABLES: Mapping[str, tuple[str, type[Any]]] = {
-    "listen": ("listen", Listen),
-    "mistral": ("mistral", Mistral),
-    "keys": ("keys", KeySettings),
-    "store": ("store", Storage),
-    "records": ("records", RecordSettings),
-    "spool": ("spool", SpoolSettings),
-    "ledger": ("ledger", LedgerSettings),
-    "metrics": ("metrics", MetricSettings),
-    "allowances": ("allowances", AllowanceSettings),
-    "proxy_limits": ("proxy_limits", LimitSettings),
-    "end_user_limits": ("end_user_limits", LimitSettings),
-    "limits": ("server_limits", ServerLimits),
-    "upstream_limits": ("client_limits", ClientLimits),
-}
-CONFIG_VARIABLE = "DHEERA_AI_CONFIG"
-ENVIRONMENT: Mapping[str, Place] = {
-    "MISTRAL_API_KEY": ("mistral", "api_key"),
-    "MISTRAL_API_BASE": ("mistral", "api_base"),
-    "DHEERA_AI_MASTER_KEY": ("", "master_key"),
-    "DATABASE_URL": ("store", "url"),
-    "DHEERA_AI_STATE_DIR": ("store", "state_dir"),
-    "DHEERA_AI_HOST": ("listen", "host"),
-    "DHEERA_AI_PORT": ("listen", "port"),
-}
-OPTIONS: Mapping[str, Place] = {
-    "host": ("listen", "host"),
-    "port": ("listen", "port"),
-    "listen": ("listen", "endpoints"),
-    "demo": ("", "demo"),
-    "log_format": ("", "log_format"),
-}
 
 
 def load(path: Path | None, environment: Mapping[str, str], command_line: Mapping[str, object]) -> Config:
@@ -103,6 +62,7 @@ def load(path: Path | None, environment: Mapping[str, str], command_line: Mappin
     problems: list[str] = []
     layers = (
         _from_file(path, problems) if path else {},
+        _from_credentials(environment.get(CREDENTIALS_VARIABLE), problems),
         _from_words(
             {
                 f"environment variable {name}": (place, environment.get(name) or None)
@@ -118,6 +78,7 @@ def load(path: Path | None, environment: Mapping[str, str], command_line: Mappin
     said = {place: each for layer in layers for place, each in layer.items()}
     problems.extend(_ambiguities(layers))
     problems.extend(_unusable_certificate(said))
+    problems.extend(_unusable_upstreams(said))
     if problems:
         raise ConfigurationError(problems)
     return _config({place: each.value for place, each in said.items()})
@@ -178,10 +139,10 @@ def _from_document(path: Path, document: Mapping[str, Any], problems: list[str])
     layer: _Layer = {}
     folder = path.absolute().parent
     for place, value in _places(document):
-        source = f"{path}: {_written(place)}"
-        kind = SETTINGS.get(place)
+        source = f"{path}: {written(place)}"
+        kind = kind_of(place)
         if kind is None:
-            problems.append(f"{source}: {_unknown(place, value)}")
+            problems.append(f"{source}: {unknown(place, value)}")
         elif kind.names_file and isinstance(value, str) and value:
             # So it is found whatever the working directory is: twistd may change it.
             _read(layer, place, _Said(source, str(folder / value)), problems)
@@ -190,9 +151,42 @@ def _from_document(path: Path, document: Mapping[str, Any], problems: list[str])
     return layer
 
 
+def _from_credentials(directory: str | None, problems: list[str]) -> _Layer:
+    """
+    The layer of secrets that systemd hands over, each in a file named after its setting: ``master_key``,
+    ``mistral.api_key``, ``store.url``.
+    """
+    layer: _Layer = {}
+    if not directory:
+        return layer
+    try:
+        files = sorted(Path(directory).iterdir())
+    except OSError as error:
+        problems.append(f"environment variable {CREDENTIALS_VARIABLE}: {directory} cannot be read ({error.strerror})")
+        return layer
+    for file in files:
+        table, _, key = file.name.rpartition(".")
+        kind = kind_of((table, key))
+        if kind is None or not kind.hidden:
+            continue  # the unit may have credentials for others
+        try:
+            value = file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(f"credential {file.name}: cannot be read ({kinds.reason(error)})")
+        else:
+            _read(layer, (table, key), _Said(f"credential {file.name}", value), problems)
+    return layer
+
+
 def _places(document: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
     for name, value in document.items():
-        if name in TABLES and isinstance(value, dict):
+        if name == UPSTREAMS and isinstance(value, dict):
+            for each, table in value.items():
+                if isinstance(table, dict):
+                    yield from (((f"{UPSTREAMS}.{each}", key), inner) for key, inner in table.items())
+                else:
+                    yield (UPSTREAMS, each), table
+        elif name in TABLES and isinstance(value, dict):
             yield from (((name, key), each) for key, each in value.items())
         else:
             yield ("", name), value
@@ -205,7 +199,7 @@ def _from_words(words: Mapping[str, tuple[Place, object]], problems: list[str]) 
     layer: _Layer = {}
     for source, (place, word) in words.items():
         value = word
-        if place == ("listen", "port") and re.fullmatch(r"[0-9]{1,9}", str(word)):
+        if place in _NUMBERS and re.fullmatch(r"[0-9]{1,9}", str(word)):
             value = int(str(word))  # there, everything is text
         if value is not None and value is not False:
             _read(layer, place, _Said(source, value), problems)
@@ -213,7 +207,9 @@ def _from_words(words: Mapping[str, tuple[Place, object]], problems: list[str]) 
 
 
 def _read(layer: _Layer, place: Place, said: _Said, problems: list[str]) -> None:
-    kind = SETTINGS[place]
+    kind = kind_of(place)
+    if kind is None:
+        raise KeyError(place)
     try:
         value = kind.read(said.value)
     except kinds.Unfit as unfit:
@@ -259,50 +255,43 @@ def _unusable_certificate(said: _Layer) -> Iterator[str]:
         )
 
 
+def _unusable_upstreams(said: _Layer) -> Iterator[str]:
+    """
+    What is wrong with upstreams as a whole: an address is missing, a prefix is taken, keys are given in two ways.
+    """
+    taken = {"mistral": "the one of [mistral]"} | dict.fromkeys(TAKEN, "a part of dheera's own API")
+    tables = dict.fromkeys(table for table, _ in said if table == "mistral" or table.startswith(UPSTREAMS + "."))
+    for table in tables:
+        if (alone := said.get((table, "api_key"))) and (many := said.get((table, "api_keys"))):
+            yield f"{alone.source}: found beside api_keys ({many.source}), wanted one of the two"
+        if table == "mistral":
+            continue
+        name = table.partition(".")[2]
+        if name == "mistral":
+            yield f"[{table}]: found the name of Mistral's own, wanted another one, or [mistral]"
+            continue
+        if (table, "api_base") not in said:
+            yield f"[{table}]: found no api_base, wanted {kinds.API_BASE.wanted}"
+        prefix = (said[table, "prefix"].value.strip("/") if (table, "prefix") in said else "") or name
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", prefix):
+            yield f"[{table}]: found a name that cannot be its prefix, wanted a prefix beside it: {kinds.PREFIX.wanted}"
+        elif prefix in taken:
+            yield f'[{table}] prefix: found "/{prefix}", wanted another one, since it is {taken[prefix]}'
+        taken[prefix] = f"the one of [{table}]"
+
+
 def _config(values: Mapping[Place, Any]) -> Config:
     def of(table: str) -> dict[str, Any]:
         return {key: value for (within, key), value in values.items() if within == table}
 
-    return Config(**of(""), **{name: value(**of(table)) for table, (name, value) in TABLES.items()})
+    return Config(
+        **of(""),
+        **{name: value(**of(table)) for table, (name, value) in TABLES.items()},
+        upstreams={
+            table.partition(".")[2]: OtherUpstream(**of(table))
+            for table in dict.fromkeys(within for within, _ in values if within.startswith(UPSTREAMS + "."))
+        },
+    )
 
 
-def _written(place: Place) -> str:
-    table, key = place
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
-        key = json.dumps(key)
-    return f"[{table}] {key}" if table else key
-
-
-def _unknown(place: Place, value: object) -> str:
-    """
-    What is wrong with a place that is none, and what was probably meant: the nearest name there, or else
-    the nearest anywhere.
-    """
-    table, key = place
-    if key in TABLES and not table:
-        return f"found {kinds.shown(value)}, wanted a table"
-    beside = [(each[1], _written(each)) for each in SETTINGS if each[0] == table]
-    if not table:
-        beside += [(each, f"[{each}]") for each in TABLES]
-    for candidates in beside, [(each[1], _written(each)) for each in SETTINGS]:
-        if near := get_close_matches(key, [name for name, _ in candidates], n=1):
-            meant = " or ".join(written for name, written in candidates if name == near[0])
-            return f"found no such setting, did you mean {meant}?"
-    return f"found no such setting, wanted one of {', '.join(written for _, written in beside)}"
-
-
-def _kind(attribute: attrs.Attribute[Any]) -> kinds.Kind:
-    # The limits are values of the wire, which knows no configuration: name and default tell.
-    if kind := attribute.metadata.get("kind"):
-        return cast("kinds.Kind", kind)
-    if attribute.name.endswith("_seconds"):
-        return kinds.SECONDS
-    return kinds.COUNT if isinstance(attribute.default, int) else kinds.AMOUNT
-
-
-SETTINGS: Mapping[Place, kinds.Kind] = {
-    (table, each.name): _kind(each)
-    for table, value in [("", Config), *((of, value) for of, (_, value) in TABLES.items())]
-    for each in attrs.fields(value)
-    if table or each.name not in {name for name, _ in TABLES.values()}
-}
+_NUMBERS = (("listen", "port"), ("", "workers"))

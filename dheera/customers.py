@@ -65,6 +65,15 @@ class EndUsers:
         self._recall = Recall(self._reactor, self._store, self._look, self._size, self._away_seconds)
         self._store.watch(self._changed, _lost)
 
+    def change(self, defaults: LimitSettings) -> None:
+        """
+        From now on these are the limits of those who have none of their own.
+        """
+        if defaults != self._defaults:
+            self._defaults = defaults
+            self._recall.doubt()
+            self._may_matter()
+
     async def open(self) -> None:
         """
         Find out whether end users matter, in a store that is open.
@@ -102,9 +111,12 @@ class EndUsers:
 
     def _changed(self, change: Change) -> None:
         if change.kind in ("", "customer"):
-            self._changes += 1
-            self.matter = True
-            self._judge_soon()
+            self._may_matter()
+
+    def _may_matter(self) -> None:
+        self._changes += 1
+        self.matter = True
+        self._judge_soon()
 
     def _judge_soon(self) -> None:
         if self._is_open and self._judging is None:

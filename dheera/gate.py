@@ -86,6 +86,24 @@ class KeyGate:
     def __attrs_post_init__(self) -> None:
         self._master = digest(self._master_key.reveal().encode())
 
+    def changed(self, master_key: Secret, keys: KeySettings) -> KeyGate:
+        """
+        A gate with other settings. It takes over what this one knows of keys, so this one shall be asked no more.
+        """
+        self._keyring.resize(keys.cached, keys.away_seconds)
+        attempts = self._attempts  # else each reload would forgive
+        if attempts.free != keys.wrong_keys:
+            attempts = Attempts(self._reactor, keys.wrong_keys)
+        return KeyGate(
+            self._reactor, master_key, self._keyring, attempts, self._clock, keys.sensitive_routes == "allow"
+        )
+
+    def close(self) -> None:
+        """
+        Be told of changes no more.
+        """
+        self._keyring.close()
+
     def identify(self, caller: Caller) -> Deferred[Bearer]:
         """
         Find out whose key it is that *caller* offers.

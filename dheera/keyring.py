@@ -43,6 +43,18 @@ class Keyring(Generic[Made]):
     def __attrs_post_init__(self) -> None:
         self._recall = Recall(self._reactor, self._store, self._look, self._size, self._away_seconds)
 
+    def close(self) -> None:
+        """
+        As `Recall.close`.
+        """
+        self._recall.close()
+
+    def resize(self, size: int, away_seconds: float) -> None:
+        """
+        As `Recall.resize`.
+        """
+        self._recall.resize(size, away_seconds)
+
     def held(self, digest: Digest) -> Made | None:
         """
         What *digest* opens, if that is known here and now.

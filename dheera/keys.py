@@ -45,7 +45,7 @@ random bits that neither salt nor slowness would add to it.
 """
 
 
-@frozen(repr=False, eq=False)
+@frozen(repr=False)
 class Secret:
     """
     A text that must not be shown: its ``repr`` and ``str`` hide it.
@@ -61,6 +61,20 @@ class Secret:
         The text itself, for the one place that sends it on.
         """
         return self._text
+
+
+@frozen
+class WeightedKey:
+    """
+    One of several keys that upstream knows.
+
+    :param weight: its part of the calls, beside the weights of the others; 1 or more.
+    :param name: what it is called in logs and records; never a part of it. Empty: it is told by its number.
+    """
+
+    key: Secret
+    weight: int = 1
+    name: str = ""
 
 
 def mint() -> str:

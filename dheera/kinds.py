@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from attrs import frozen
 
 from dheera import endpoints
 from dheera.durations import after
-from dheera.keys import Secret
+from dheera.keys import Secret, WeightedKey
 from dheera.money import Usd
 
 
@@ -106,11 +106,11 @@ def _whole(lowest: int, highest: int) -> Callable[[object], int]:
     return read
 
 
-def _positive(highest: float) -> Callable[[object], float]:
+def _number(highest: float, *, or_zero: bool = False) -> Callable[[object], float]:
     def read(value: object) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise Unfit
-        if not 0 < value <= highest:  # NaN is on neither side
+        if not 0 < value <= highest and not (or_zero and value == 0):  # NaN is on neither side
             raise Unfit
         return float(value)
 
@@ -295,11 +295,51 @@ def _secret(pattern: str) -> Callable[[object], Secret | None]:
     return read
 
 
+def _keys(value: object) -> tuple[WeightedKey, ...]:
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    if not isinstance(value, list | tuple):
+        raise Unfit
+    try:
+        keys = tuple(map(_weighted_key, value))
+    except Unfit:
+        raise Unfit("an array with other things in it (not shown)") from None
+    names = [each.name for each in keys if each.name]
+    if len(set(names)) < len(names):
+        raise Unfit("an array in which two keys have the same name (not shown)")
+    return keys
+
+
+def _weighted_key(value: object) -> WeightedKey:
+    if isinstance(value, str):
+        return WeightedKey(_secret(_VISIBLE + "+")(value) or _unfit())
+    said = dict(_table(value))
+    key = _secret(_VISIBLE + "+")(said.pop("key", None)) or _unfit()
+    weight, name = _whole(1, 1000)(said.pop("weight", 1)), _matching(r"[A-Za-z0-9._-]{0,64}")(said.pop("name", ""))
+    return _unfit() if said else WeightedKey(key, weight, name)
+
+
+def _unfit() -> NoReturn:
+    raise Unfit
+
+
+def _workers(value: object) -> object:
+    return value if value == "auto" else _whole(1, 1024)(value)
+
+
+_VISIBLE = "[!-~]"  # without a space: it is sent, and compared, as part of a header line
+
 BOOLEAN = Kind("true or false", _boolean)
 PORT = Kind("a whole number from 0 to 65535", _whole(0, 65535))
 COUNT = Kind("a whole number above 0", _whole(1, _LARGEST))
-AMOUNT = Kind("a number above 0", _positive(float(_LARGEST)))
-SECONDS = Kind("a number of seconds above 0 and at most a year", _positive(_YEAR))
+AMOUNT = Kind("a number above 0", _number(float(_LARGEST)))
+PERCENT = Kind("a whole number from 0 to 100", _whole(0, 100))
+DELAY = Kind("a number of seconds, 0 or more and at most a year", _number(_YEAR, or_zero=True))
+WORKERS = Kind('a whole number from 1 to 1024, or "auto" for one on each processor', _workers)
+PREFIX = Kind(
+    "a path segment of small letters, digits, dashes and underscores", _matching(r"/?[a-z0-9][a-z0-9_-]{0,63}|")
+)
+SECONDS = Kind("a number of seconds above 0 and at most a year", _number(_YEAR))
 HOST = Kind("an IP address or a host name", _host)
 ENDPOINTS = Kind(
     'Twisted endpoints such as "tcp:4000", "tls:/etc/dheera/tls:443", "unix:/run/dheera.sock" '
@@ -327,8 +367,12 @@ PATTERNS = Kind("regular expressions in an array", _patterns)
 NETWORKS = Kind('networks in an array, such as "10.0.0.0/8" or "::1"', _networks)
 TABLE = Kind("a table", _table)
 TABLES = Kind("a table for each, such as [sinks.files]", _tables)
-# It is sent, and compared, as part of a header line.
-KEY = Kind("visible ASCII characters without a space", _secret(r"[!-~]+"), hidden=True)
+KEY = Kind("visible ASCII characters without a space", _secret(_VISIBLE + "+"), hidden=True)
+KEYS = Kind(
+    'keys in an array, such as ["KEY", { key = "KEY", weight = 2, name = "spare" }]',
+    _keys,
+    hidden=True,
+)
 DATABASE = Kind(
     "postgresql://user:password@host/name or sqlite:///path/of/file",
     _secret(r"(?i:postgres(ql)?://[!-~]+|sqlite:///[^\x00-\x1f\x7f]+)"),

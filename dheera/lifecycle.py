@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 log = Logger()
@@ -30,6 +31,59 @@ class Room(Protocol):
         Finish what is under way; called only after a successful ``open``.
         """
         ...
+
+
+class Hurry:
+    """
+    Whether those who stop shall do so quickly: who waits for others then waits no longer, and what is not finished is
+    ended and accounted for.
+    """
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._waiting: list[Deferred[None]] = []
+
+    def begin(self) -> None:
+        """
+        From now on it is so.
+        """
+        self.is_on = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def wait(self) -> Deferred[None]:
+        """
+        Wait until it is so. Cancel it to wait no more.
+        """
+        waiting: Deferred[None] = Deferred(self._waiting.remove)
+        if self.is_on:
+            waiting.callback(None)
+        else:
+            self._waiting.append(waiting)
+        return waiting
+
+    def within(self, reactor: IReactorTime, seconds: float) -> Deferred[None]:
+        """
+        Wait until it is so, but no longer than *seconds*. Cancel it to wait no more.
+        """
+
+        def stop_waiting(_: Deferred[None]) -> None:
+            late.cancel()
+            hurried.cancel()
+
+        def over(_: object = None) -> None:
+            if late.active():
+                late.cancel()
+            else:
+                hurried.cancel()
+            waiting.callback(None)
+
+        waiting: Deferred[None] = Deferred(stop_waiting)
+        late = reactor.callLater(seconds, over)
+        hurried = self.wait()
+        hurried.addCallbacks(over, lambda failure: failure.trap(CancelledError))
+        return waiting
 
 
 class InOrder(Service):

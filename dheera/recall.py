@@ -88,9 +88,32 @@ class Recall(Generic[Name, Made]):
     _concerned: dict[Thing, set[Name]] = field(init=False, factory=dict)
     _asking: dict[Name, _Asking[Made]] = field(init=False, factory=dict)
     _hearing: bool = field(init=False, default=True)
+    _unwatch: Callable[[], None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._store.watch(self._changed, self._lost)
+        self._unwatch = self._store.watch(self._changed, self._lost)
+
+    def close(self) -> None:
+        """
+        Be told of nothing any more; it is of no use then.
+        """
+        self._unwatch()
+
+    def resize(self, size: int, away_seconds: float) -> None:
+        """
+        Keep so many from now on, and so long.
+        """
+        self._size, self._away_seconds = size, away_seconds
+        self._shrink()
+
+    def doubt(self) -> None:
+        """
+        Anything may have changed: ask the store before each is used again. While it is away, what was found before is
+        used all the same.
+        """
+        for asking in self._asking.values():
+            asking.heard.append(Change("", ""))
+        self._doubt()
 
     def held(self, name: Name) -> Made | None:
         """
@@ -157,7 +180,10 @@ class Recall(Generic[Name, Made]):
         self._kept[name] = _Kept(found.made, found.concerns, None if self._hearing else self._good_until())
         for thing in found.concerns:
             self._concerned.setdefault(thing, set()).add(name)
-        if len(self._kept) > self._size:
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while len(self._kept) > self._size:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, name: Name) -> None:
@@ -184,9 +210,6 @@ class Recall(Generic[Name, Made]):
         self._doubt()
 
     def _doubt(self) -> None:
-        """
-        Anything may have changed: ask the store before each is used again.
-        """
         until = self._good_until()
         for kept in self._kept.values():
             if kept.usable_until is None:

@@ -14,10 +14,11 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
-from attrs import define
+from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, FirstError
 from twisted.internet.endpoints import serverFromString
@@ -49,6 +50,75 @@ class Served(Protocol):
         """
         ...
 
+    def hurry(self) -> None:
+        """
+        While it stops: wait for nobody any more.
+        """
+        ...
+
+    def reload(self) -> None:
+        """
+        Read the configuration anew.
+        """
+        ...
+
+    def upgrade(self) -> None:
+        """
+        Let a new process take over, and stop when it serves.
+        """
+        ...
+
+
+def ignore_early() -> None:
+    """
+    Until a service heeds them, let the signals that ask for something other than an end not be one.
+    """
+    for each in signal.SIGHUP, signal.SIGUSR2:
+        signal.signal(each, signal.SIG_IGN)
+
+
+def leave(reactor: Any) -> None:
+    """
+    Stop *reactor*, if it does not stop already.
+    """
+    with contextlib.suppress(ReactorNotRunning):
+        reactor.stop()
+
+
+class Signals:
+    """
+    What signals ask of a service, beside that it stops: SIGHUP, that it reads its configuration anew; SIGUSR2, that a
+    new process takes over; and whoever sends SIGTERM or SIGINT again while it stops does not want to wait.
+    """
+
+    def __init__(self, reactor: Any, service: Served) -> None:
+        self._reactor = reactor
+        self._service = service
+
+    def heed(self) -> None:
+        """
+        From now on. To be called in the main thread, as `signal.signal` is.
+        """
+        self._on(signal.SIGHUP, self._service.reload)
+        self._on(signal.SIGUSR2, self._service.upgrade)
+
+    def heed_while_stopping(self) -> None:
+        """
+        From now on, until the process ends. A third SIGINT ends it at once.
+        """
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        self._on(signal.SIGTERM, self._service.hurry)
+        self._on(signal.SIGINT, self._service.hurry, once=True)
+
+    def _on(self, number: int, act: Callable[[], None], *, once: bool = False) -> None:
+        def heard(*_: object) -> None:
+            if once:
+                signal.signal(number, signal.SIG_DFL)
+            self._reactor.callFromThread(act)  # a signal handler may have interrupted anything
+
+        signal.signal(number, heard)
+
 
 @define(eq=False)
 class Run:
@@ -58,8 +128,12 @@ class Run:
 
     _reactor: IReactorCore
     _service: Served
+    _signals: Signals = field(init=False)
     _stopping: bool = False
     _exit_code: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._signals = Signals(self._reactor, self._service)
 
     def to_the_end(self) -> int:
         """
@@ -67,9 +141,11 @@ class Run:
 
         :return: the exit code.
         """
+        self._signals.heed()
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stop)
         self._reactor.callWhenRunning(self._start)
         self._reactor.run()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is done, and the exit code is to say so
         return self._exit_code
 
     def _start(self) -> None:
@@ -87,14 +163,11 @@ class Run:
             if not _is_expected(error):
                 log.failure("Starting failed")
             click.echo(f"dheera_ai: {start_problem(error)}", err=True)
-            with contextlib.suppress(ReactorNotRunning):
-                self._reactor.stop()
+            leave(self._reactor)
 
     def _stop(self) -> Deferred[None]:
         self._stopping = True
-        # Who presses Ctrl-C again does not want to wait; who sends SIGTERM again has been heard.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._signals.heed_while_stopping()
         return self._service.stopService()
 
 
@@ -132,6 +205,7 @@ class RunByTwistd(Service):
         self._service = service
         self._options = options
         self._leave = leave
+        self._signals = Signals(reactor, service)
         self._pipe: int | None = None
 
     def startService(self) -> None:
@@ -139,6 +213,7 @@ class RunByTwistd(Service):
         Begin to start. Whoever waits at the pipe is told how that ended.
         """
         Service.startService(self)
+        self._signals.heed()
         # Twistd does not write to what it does not find.
         self._pipe = self._options.pop("statusPipe", None)
         self._service.startService().addCallbacks(self._succeed, self._fail)
@@ -148,6 +223,7 @@ class RunByTwistd(Service):
         As `Served.stopService`.
         """
         Service.stopService(self)
+        self._signals.heed_while_stopping()
         return self._service.stopService()
 
     def _succeed(self, _: None) -> None:
@@ -164,8 +240,7 @@ class RunByTwistd(Service):
         log.critical("dheera {problem}", problem=start_problem(error))
         self._tell(f"1 dheera {start_problem(error)}")
         self._leave(1)
-        with contextlib.suppress(ReactorNotRunning):
-            self._reactor.callWhenRunning(self._reactor.stop)
+        self._reactor.callWhenRunning(leave, self._reactor)
 
     def _tell(self, words: str) -> None:
         if self._pipe is not None:
@@ -223,8 +298,12 @@ def announce(line: str) -> None:
     """
     Say a line on standard output at once. That nobody listens there is no reason to stop.
     """
-    with contextlib.suppress(OSError):
+    try:
         click.echo(line)
+    except OSError:
+        # What could not be written must not be tried again at the end: that would be another exit code.
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def raise_file_limit() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from dheera import kinds
-from dheera.keys import Secret
+from dheera.keys import Secret, WeightedKey
 from dheera.money import Usd
 from dheera.wire.limits import ClientLimits, ServerLimits
 
@@ -31,9 +31,9 @@ class Listen:
     :param trusted_proxies: networks of proxies before us, whose ``X-Forwarded-For`` is believed.
     """
 
-    host: str = field(default="0.0.0.0", metadata={"kind": kinds.HOST})
-    port: int = field(default=4000, metadata={"kind": kinds.PORT})
-    endpoints: tuple[str, ...] = field(default=(), metadata={"kind": kinds.ENDPOINTS})
+    host: str = field(default="0.0.0.0", metadata={"kind": kinds.HOST, "fixed": True})
+    port: int = field(default=4000, metadata={"kind": kinds.PORT, "fixed": True})
+    endpoints: tuple[str, ...] = field(default=(), metadata={"kind": kinds.ENDPOINTS, "fixed": True})
     tls_certificate: Path | None = field(default=None, metadata={"kind": kinds.FILE})
     tls_key: Path | None = field(default=None, metadata={"kind": kinds.FILE})
     open_to_network: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
@@ -46,12 +46,53 @@ class Mistral:
     The upstream.
 
     :param api_base: as the operator wrote it: with or without a path prefix, with or without ``/v1``.
+    :param api_keys: among which calls are spread by weight; in place of ``api_key``.
     :param ca_file: PEM bundle that is trusted in place of the system's.
     """
 
     api_base: str = field(default="https://api.mistral.ai", metadata={"kind": kinds.API_BASE})
     api_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
+    api_keys: tuple[WeightedKey, ...] = field(default=(), metadata={"kind": kinds.KEYS})
     ca_file: Path | None = field(default=None, metadata={"kind": kinds.AUTHORITIES})
+
+
+@frozen(kw_only=True)
+class OtherUpstream:
+    """
+    A server with Mistral's API that is not Mistral's own, beside it.
+
+    :param prefix: first segment of the path at which clients find it here; empty is the table's name.
+    :param api_key: ``None`` sends no credential.
+    :param priced: its calls cost what `dheera.prices` says; else they are free.
+    """
+
+    api_base: str = field(default="", metadata={"kind": kinds.API_BASE})
+    prefix: str = field(default="", metadata={"kind": kinds.PREFIX})
+    api_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
+    api_keys: tuple[WeightedKey, ...] = field(default=(), metadata={"kind": kinds.KEYS})
+    ca_file: Path | None = field(default=None, metadata={"kind": kinds.AUTHORITIES})
+    priced: bool = field(default=True, metadata={"kind": kinds.BOOLEAN})
+
+
+@frozen(kw_only=True)
+class BalanceSettings:
+    """
+    How upstream's keys are used, and when a call is sent again.
+
+    :param retries: how often one call may be sent again.
+    :param retry_percent: of all calls that may be sent again.
+    :param retry_wait_seconds: longest ``retry-after`` that is waited for where no other key is free.
+    :param benched_seconds: how long a key rests that upstream does not know; twice as long each time, up to an hour.
+    :param failures: answers of 5xx in a row after which a key is taken out.
+    :param ejected_seconds: for how long; then one call tries it.
+    """
+
+    retries: int = field(default=2, metadata={"kind": kinds.LIMIT})
+    retry_percent: int = field(default=20, metadata={"kind": kinds.PERCENT})
+    retry_wait_seconds: float = field(default=2.0, metadata={"kind": kinds.DELAY})
+    benched_seconds: float = field(default=60.0, metadata={"kind": kinds.SECONDS})
+    failures: int = field(default=5, metadata={"kind": kinds.COUNT})
+    ejected_seconds: float = field(default=30.0, metadata={"kind": kinds.SECONDS})
 
 
 @frozen(kw_only=True)
@@ -88,10 +129,10 @@ class Storage:
     :param patience_seconds: how long an answer of the database is waited for.
     """
 
-    url: Secret | None = field(default=None, metadata={"kind": kinds.DATABASE})
-    state_dir: Path | None = field(default=None, metadata={"kind": kinds.DIRECTORY})
-    connections: int = field(default=8, metadata={"kind": kinds.COUNT})
-    patience_seconds: float = field(default=5.0, metadata={"kind": kinds.SECONDS})
+    url: Secret | None = field(default=None, metadata={"kind": kinds.DATABASE, "fixed": True})
+    state_dir: Path | None = field(default=None, metadata={"kind": kinds.DIRECTORY, "fixed": True})
+    connections: int = field(default=8, metadata={"kind": kinds.COUNT, "fixed": True})
+    patience_seconds: float = field(default=5.0, metadata={"kind": kinds.SECONDS, "fixed": True})
 
 
 @frozen(kw_only=True)
@@ -110,7 +151,7 @@ class RecordSettings:
     content_bytes: int = field(default=64 * 1024, metadata={"kind": kinds.COUNT})
     redact_paths: tuple[str, ...] = field(default=(), metadata={"kind": kinds.TEXTS})
     redact_patterns: tuple[str, ...] = field(default=(), metadata={"kind": kinds.PATTERNS})
-    node: str = field(default="", metadata={"kind": kinds.NODE})
+    node: str = field(default="", metadata={"kind": kinds.NODE, "fixed": True})
 
 
 @frozen(kw_only=True)
@@ -123,9 +164,9 @@ class SpoolSettings:
     :param fsync_seconds: how often what was written is brought to the disk: what a loss of power may cost.
     """
 
-    max_bytes: int = field(default=1024 * 1024 * 1024, metadata={"kind": kinds.COUNT})
-    segment_bytes: int = field(default=8 * 1024 * 1024, metadata={"kind": kinds.COUNT})
-    fsync_seconds: float = field(default=1.0, metadata={"kind": kinds.SECONDS})
+    max_bytes: int = field(default=1024 * 1024 * 1024, metadata={"kind": kinds.COUNT, "fixed": True})
+    segment_bytes: int = field(default=8 * 1024 * 1024, metadata={"kind": kinds.COUNT, "fixed": True})
+    fsync_seconds: float = field(default=1.0, metadata={"kind": kinds.SECONDS, "fixed": True})
 
 
 @frozen(kw_only=True)
@@ -137,8 +178,8 @@ class LedgerSettings:
     :param delay_seconds: how long lines wait to be written together.
     """
 
-    keep_days: int = field(default=396, metadata={"kind": kinds.DAYS})
-    delay_seconds: float = field(default=0.2, metadata={"kind": kinds.SECONDS})
+    keep_days: int = field(default=396, metadata={"kind": kinds.DAYS, "fixed": True})
+    delay_seconds: float = field(default=0.2, metadata={"kind": kinds.SECONDS, "fixed": True})
 
 
 @frozen(kw_only=True)
@@ -158,7 +199,7 @@ class AllowanceSettings:
 
     when_store_down: Literal["refuse", "allow"] = field(default="refuse", metadata={"kind": kinds.STORE_DOWN})
     on_client_left: Literal["abort", "finish"] = field(default="abort", metadata={"kind": kinds.CLIENT_LEFT})
-    deadline_seconds: float = field(default=60.0, metadata={"kind": kinds.SECONDS})
+    deadline_seconds: float = field(default=60.0, metadata={"kind": kinds.SECONDS, "fixed": True})
     output_tokens: int = field(default=4096, metadata={"kind": kinds.COUNT})
     ocr_pages: int = field(default=1000, metadata={"kind": kinds.COUNT})
     audio_seconds: int = field(default=10_800, metadata={"kind": kinds.COUNT})
@@ -199,20 +240,26 @@ class Config:
     Everything that an operator can set. The nested values are the tables of the TOML file.
 
     :param demo: serve from the built-in stand-in for Mistral.
-    :param drain_seconds: how long a stop waits for the exchanges that are under way.
+    :param workers: how many processes serve.
+    :param stop_delay_seconds: how long a stop goes on serving, not ready any more, before it listens no longer.
+    :param drain_seconds: how long a stop waits then for the exchanges that are under way.
     :param master_key: ``None`` is open mode.
     :param proxy_limits: for all calls together.
     :param end_user_limits: for each end user who is no customer, or one without limits.
     :param sinks: where records go, by their names; what each table may say, `dheera.sinks.catalogue` knows.
+    :param upstreams: other servers beside Mistral's, by their names.
     :param prices: what goes before our own price list, by models; `dheera.prices` reads it.
     """
 
-    log_format: Literal["text", "json"] = field(default="text", metadata={"kind": kinds.LOG_FORMAT})
-    demo: bool = field(default=False, metadata={"kind": kinds.BOOLEAN})
+    log_format: Literal["text", "json"] = field(default="text", metadata={"kind": kinds.LOG_FORMAT, "fixed": True})
+    demo: bool = field(default=False, metadata={"kind": kinds.BOOLEAN, "fixed": True})
+    workers: int | Literal["auto"] = field(default=1, metadata={"kind": kinds.WORKERS, "fixed": True})
+    stop_delay_seconds: float = field(default=0.0, metadata={"kind": kinds.DELAY})
     drain_seconds: float = field(default=30.0, metadata={"kind": kinds.SECONDS})
     master_key: Secret | None = field(default=None, metadata={"kind": kinds.KEY})
     listen: Listen = field(factory=Listen)
     mistral: Mistral = field(factory=Mistral)
+    balance: BalanceSettings = field(factory=BalanceSettings)
     keys: KeySettings = field(factory=KeySettings)
     store: Storage = field(factory=Storage)
     records: RecordSettings = field(factory=RecordSettings)
@@ -224,5 +271,6 @@ class Config:
     end_user_limits: LimitSettings = field(factory=LimitSettings)
     server_limits: ServerLimits = field(factory=ServerLimits)
     client_limits: ClientLimits = field(factory=ClientLimits)
+    upstreams: Mapping[str, OtherUpstream] = field(factory=dict, metadata={"kind": kinds.TABLES})
     sinks: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False, metadata={"kind": kinds.TABLES})
     prices: Mapping[str, Any] = field(factory=dict, metadata={"kind": kinds.TABLE})

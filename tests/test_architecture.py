@@ -11,7 +11,19 @@ from unittest import TestCase
 
 ROOT = Path(__file__).parent.parent
 HOUSE = ROOT / "dheera"
-PACKAGES = ("allowances", "commands", "web", "management", "proxy", "sinks", "spool", "stores", "metering", "wire")
+PACKAGES = (
+    "allowances",
+    "commands",
+    "web",
+    "management",
+    "proxy",
+    "sinks",
+    "spool",
+    "stores",
+    "metering",
+    "supervisor",
+    "wire",
+)
 
 LAYERS = [
     {"__init__", "errors", "keys", "call_ids", "money", "durations", "wildcards", "usage", "texts"},
@@ -19,8 +31,10 @@ LAYERS = [
     {"routes", "models", "terms"},
     {"wire", "kinds"},
     {"settings"},
-    {"config", "lifecycle", "logs", "run"},
-    {"price_rows", "holding"},
+    {"definitions"},
+    {"config", "lifecycle", "logs", "run", "notify", "sockets", "descriptors", "trust"},
+    {"price_rows", "holding", "changes", "ports"},
+    {"children"},
     {"limits"},
     {"boundaries", "bookkeeping", "prices", "content"},
     {"recall"},
@@ -30,8 +44,12 @@ LAYERS = [
     {"gate", "open_gate", "choices"},
     {"management", "proxy"},
     {"web", "demo"},
-    {"rooms", "accounts"},
+    {"rooms", "accounts", "succession"},
+    {"supervisor", "furnishing"},
+    {"daemon"},
+    {"crew"},
     {"service", "remote"},
+    {"tap"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from dheera import __version__
 from dheera.cli import dheera_ai
-from dheera.config import CONFIG_VARIABLE, ENVIRONMENT, OPTIONS
+from dheera.definitions import CONFIG_VARIABLE, ENVIRONMENT, OPTIONS
 
 SECRET = "sk-planted-7f3a"
 NOTHING_SET = dict.fromkeys([*ENVIRONMENT, CONFIG_VARIABLE])

@@ -8,6 +8,7 @@ import re
 import shlex
 import tempfile
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from unittest import TestCase
 
@@ -15,8 +16,9 @@ from attrs import Attribute, fields
 
 from dheera import ledger, pruning
 from dheera.cli import dheera_ai
-from dheera.config import ENVIRONMENT, OPTIONS, SETTINGS, TABLES, load
-from dheera.settings import Config
+from dheera.config import load
+from dheera.definitions import ENVIRONMENT, OPTIONS, SETTINGS, TABLES, UPSTREAMS
+from dheera.settings import Config, OtherUpstream
 from dheera.sinks import feeders
 from dheera.sinks.feeding import RELEASE_SECONDS
 from dheera.spool import spool
@@ -29,9 +31,22 @@ FREE = ("sinks", "prices")
 """
 Tables whose keys are the operator's own: the sample shows an example, which does not count.
 """
+UPSTREAM = f"{UPSTREAMS}.*"
+"""
+Of these there may be any number: the sample shows one, with every setting.
+"""
 
 # A commented setting has no space behind the "#"; a sentence has one.
 COMMENTED = re.compile(r"^#(?=[a-z_]+ = )", re.MULTILINE)
+
+
+def example(text: str, table: str) -> str:
+    """
+    What *text* shows of *table* as an example, as it is when it is taken in.
+    """
+    block = re.search(rf"^#   \[{table}\..*\n(#.*\n)*", text, re.MULTILINE)
+    assert block is not None, table
+    return re.sub(r"^#( {3})?", "", block[0], flags=re.MULTILINE)
 
 
 class SampleTests(TestCase):
@@ -67,12 +82,27 @@ class SampleTests(TestCase):
             if isinstance(settings, dict)
             for key in settings
         }
-        self.assertEqual(places, set(SETTINGS) - {("", name) for name in FREE})
+        [upstream] = tomllib.loads(example(self.text, "upstreams"))["upstreams"].values()
+        beside = {(UPSTREAM, key) for key in upstream}
+        self.assertEqual(places | beside, set(SETTINGS) - {("", name) for name in FREE})
         for name in FREE:
             self.assertRegex(self.text, rf"(?m)^#   \[{name}\.")
         self.assertEqual(len(places), len(COMMENTED.findall(self.text)))
-        for above, line in zip(self.text.splitlines(), self.text.splitlines()[1:], strict=False):
+        for above, line in pairwise(self.text.splitlines()):
             if COMMENTED.match(line):
+                self.assertRegex(above, r"^# .", line)
+
+    def test_shows_an_upstream(self) -> None:
+        """
+        The upstream that is shown beside Mistral's has the defaults, where there are any.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "dheera.toml")
+            file.write_text(example(self.text, "upstreams"), encoding="utf-8")
+            [(name, upstream)] = load(file, {}, {}).upstreams.items()
+        self.assertEqual(OtherUpstream(api_base=upstream.api_base, prefix=name), upstream)
+        for above, line in pairwise(example(self.text, "upstreams").splitlines()):
+            if re.match(r"[a-z_]+ = ", line):
                 self.assertRegex(above, r"^# .", line)
 
     def test_every_field_is_a_setting(self) -> None:
@@ -84,7 +114,7 @@ class SampleTests(TestCase):
             attributes: tuple[Attribute[object], ...] = fields(value)
             return [each.name for each in attributes]
 
-        tables = dict(TABLES.values())
+        tables = {**dict(TABLES.values()), UPSTREAMS: OtherUpstream}
         leaves = [name for name in names(Config) if name not in tables]
         leaves += [name for value in tables.values() for name in names(value)]
         self.assertEqual(sorted(leaves), sorted(name for _, name in SETTINGS))

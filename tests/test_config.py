@@ -22,16 +22,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dheera import kinds
-from dheera.config import ENVIRONMENT, OPTIONS, SETTINGS, ConfigurationError, Place, load, state_directory
+from dheera.config import ConfigurationError, load, state_directory
+from dheera.definitions import ENVIRONMENT, OPTIONS, SETTINGS, Place
 from dheera.endpoints import ENDPOINTS, is_free
+from dheera.keys import Secret, WeightedKey
+from dheera.kinds import API_BASE, KEY, KEYS
 from dheera.money import Usd
 from dheera.settings import (
+    BalanceSettings,
     Config,
     KeySettings,
     LedgerSettings,
     Listen,
     MetricSettings,
     Mistral,
+    OtherUpstream,
     RecordSettings,
     SpoolSettings,
     Storage,
@@ -216,7 +221,7 @@ class SourcesTests(ConfigTestCase):
 
     def test_values_are_small(self) -> None:
         """
-        None of the values has more than ten fields, but the one that holds them all.
+        None of the values has more than a dozen fields, but the one that holds them all.
         """
         for value in (
             Listen,
@@ -225,12 +230,14 @@ class SourcesTests(ConfigTestCase):
             LedgerSettings,
             MetricSettings,
             Mistral,
+            OtherUpstream,
+            BalanceSettings,
             KeySettings,
             Storage,
             ServerLimits,
             ClientLimits,
         ):
-            self.assertLessEqual(len(fields(value)), 10, value)
+            self.assertLessEqual(len(fields(value)), 12, value)
 
 
 class ProblemTests(ConfigTestCase):
@@ -319,11 +326,11 @@ class ProblemTests(ConfigTestCase):
                 "conf.toml: [listen] prot: found no such setting, did you mean [listen] port?",
                 (
                     "conf.toml: [mistral] zzz: found no such setting, "
-                    "wanted one of [mistral] api_base, [mistral] api_key, [mistral] ca_file"
+                    "wanted one of [mistral] api_base, [mistral] api_key, [mistral] api_keys, [mistral] ca_file"
                 ),
                 (
                     'conf.toml: [mistral] "a\\nb": found no such setting, '
-                    "wanted one of [mistral] api_base, [mistral] api_key, [mistral] ca_file"
+                    "wanted one of [mistral] api_base, [mistral] api_key, [mistral] api_keys, [mistral] ca_file"
                 ),
             ],
             self.problems(
@@ -356,6 +363,16 @@ class ProblemTests(ConfigTestCase):
             ],
             self.problems("limits = 5\n[[listen]]\n[demo]\n[mistral.api_key]"),
         )
+
+    def test_key_in_place_of_a_table(self) -> None:
+        """
+        What may be a key is not told.
+        """
+        for name in "mistral", "upstreams":
+            self.assertEqual(
+                [f"conf.toml: {name}: found a string (not shown), wanted a table"],
+                self.problems(f'{name} = "sk-canary"'),
+            )
 
     def test_syntax(self) -> None:
         """
@@ -606,6 +623,178 @@ def written(value: object) -> str:
     return text
 
 
+class UpstreamTests(ConfigTestCase):
+    """
+    Several keys, and servers beside Mistral's.
+    """
+
+    def test_keys(self) -> None:
+        """
+        Keys come as texts, or as tables with a weight and a name; from the environment with commas between them.
+        """
+        toml = """
+            [mistral]
+            api_keys = ["one", { key = "two", weight = 3, name = "spare" }]
+            """
+        self.assertEqual(
+            (WeightedKey(Secret("one")), WeightedKey(Secret("two"), 3, "spare")), self.load(toml).mistral.api_keys
+        )
+        self.assertEqual(
+            (WeightedKey(Secret("a")), WeightedKey(Secret("b"))),
+            self.load(toml, {"MISTRAL_API_KEYS": "a, b"}).mistral.api_keys,
+        )
+
+    def test_wrong_keys(self) -> None:
+        """
+        What is wrong with keys is told without any of them.
+        """
+        wanted = KEYS.wanted
+        for said, found in (
+            ('["sk-a", { key = "sk-b", wait = 1 }]', "an array with other things in it (not shown)"),
+            ('["sk-a", { weight = 1 }]', "an array with other things in it (not shown)"),
+            ('["sk a"]', "an array with other things in it (not shown)"),
+            (
+                '[{ key = "a", name = "x" }, { key = "b", name = "x" }]',
+                "an array in which two keys have the same name (not shown)",
+            ),
+        ):
+            [problem] = self.problems(f"[mistral]\napi_keys = {said}")
+            self.assertEqual(f"conf.toml: [mistral] api_keys: found {found}, wanted {wanted}", problem)
+
+    def test_one_or_many(self) -> None:
+        """
+        One key and many are two ways to say the same; both at once is wrong, wherever they are said.
+        """
+        [problem] = self.problems('[mistral]\napi_keys = ["a"]', {"MISTRAL_API_KEY": "b"})
+        self.assertEqual(
+            "environment variable MISTRAL_API_KEY: found beside api_keys (conf.toml: [mistral] api_keys), "
+            "wanted one of the two",
+            problem,
+        )
+
+    def test_named(self) -> None:
+        """
+        Each table of upstreams is one, with settings of its own.
+        """
+        config = self.load(
+            """
+            [upstreams.local]
+            api_base = "http://127.0.0.1:8000"
+            priced = false
+            [upstreams.other]
+            prefix = "/elsewhere"
+            api_base = "https://example.com/v1"
+            api_key = "k"
+            """
+        )
+        self.assertEqual(
+            {
+                "local": OtherUpstream(api_base="http://127.0.0.1:8000", priced=False),
+                "other": OtherUpstream(prefix="/elsewhere", api_base="https://example.com/v1", api_key=Secret("k")),
+            },
+            config.upstreams,
+        )
+
+    def test_wrong_named(self) -> None:
+        """
+        An upstream needs an address and a place of its own, and says nothing that nobody knows.
+        """
+        self.assertEqual(
+            [
+                "conf.toml: [upstreams.local] api_bas: found no such setting, did you mean [upstreams.local] api_base?",
+                f"[upstreams.local]: found no api_base, wanted {API_BASE.wanted}",
+                '[upstreams.key] prefix: found "/key", wanted another one, since it is a part of dheera\'s own API',
+                '[upstreams.b] prefix: found "/mistral", wanted another one, since it is the one of [mistral]',
+                '[upstreams.c] prefix: found "/local", wanted another one, since it is the one of [upstreams.local]',
+                '[upstreams.d] prefix: found "/v2", wanted another one, since it is a part of dheera\'s own API',
+                "[upstreams.mistral]: found the name of Mistral's own, wanted another one, or [mistral]",
+            ],
+            self.problems(
+                """
+                [upstreams.local]
+                api_bas = "http://x"
+                priced = true
+                [upstreams.key]
+                api_base = "http://x"
+                [upstreams.b]
+                api_base = "http://x"
+                prefix = "mistral"
+                [upstreams.c]
+                api_base = "http://x"
+                prefix = "local"
+                [upstreams.d]
+                api_base = "http://x"
+                prefix = "v2"
+                [upstreams.mistral]
+                api_base = "http://x"
+                prefix = "free"
+                """
+            ),
+        )
+
+
+class CredentialTests(ConfigTestCase):
+    """
+    Secrets from files that systemd hands over.
+    """
+
+    def directory(self, **files: str) -> dict[str, str]:
+        """
+        The variable that names a directory with such files.
+        """
+        folder = self.folder / "credentials"
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_text(content)
+        return {"CREDENTIALS_DIRECTORY": str(folder)}
+
+    def test_read(self) -> None:
+        """
+        Each is named after its setting; a line break at its end does not count. It goes before the file.
+        """
+        config = self.load(
+            'master_key = "sk-of-the-file"',
+            self.directory(
+                **{"master_key": "sk-master\n", "mistral.api_key": "real", "store.url": "postgresql://u:p@db/d\n"}
+            ),
+        )
+        self.assertEqual(
+            (Secret("sk-master"), Secret("real"), Secret("postgresql://u:p@db/d")),
+            (config.master_key, config.mistral.api_key, config.store.url),
+        )
+
+    def test_environment_first(self) -> None:
+        """
+        The environment overrides a credential.
+        """
+        said = {**self.directory(**{"mistral.api_key": "old"}), "MISTRAL_API_KEY": "new"}
+        self.assertEqual(Secret("new"), self.load("", said).mistral.api_key)
+
+    def test_upstreams(self) -> None:
+        """
+        The key of another upstream is a credential as well.
+        """
+        config = self.load(
+            '[upstreams.local]\napi_base = "http://x"', self.directory(**{"upstreams.local.api_key": "theirs"})
+        )
+        self.assertEqual(Secret("theirs"), config.upstreams["local"].api_key)
+
+    def test_others(self) -> None:
+        """
+        What is no secret of ours is not read: a unit may have credentials for other programs.
+        """
+        self.assertEqual(4000, self.load("", self.directory(**{"listen.port": "1", "tls.pem": "x"})).listen.port)
+
+    def test_wrong(self) -> None:
+        """
+        One that does not fit is told by its name, without what is in it; so is a directory that is not there.
+        """
+        [problem] = self.problems("", self.directory(master_key="two words"))
+        self.assertEqual(f"credential master_key: found a string (not shown), wanted {KEY.wanted}", problem)
+        [problem] = self.problems("", {"CREDENTIALS_DIRECTORY": "/nowhere/at/all"})
+        self.assertIn("/nowhere/at/all cannot be read", problem)
+
+
 class AnythingTests(TestCase):
     """
     Whatever is written, there is a configuration or a list of what is wrong; never another error.
@@ -625,10 +814,11 @@ class AnythingTests(TestCase):
         """
         Any value for any setting either fits, or is a problem that names the setting on one line.
         """
-        table, key = place
+        table, key = place[0].replace("*", "x"), place[1]
         toml = (f"[{table}]\n" if table else "") + f"{key} = {written(value)}"
         for problem in self.problems(toml.encode()):
-            self.assertIn(f"[{table}] {key}: " if table else f"{key}: ", problem)
+            if problem != f"[{table}]: found no api_base, wanted {API_BASE.wanted}":
+                self.assertIn(f"[{table}] {key}: " if table else f"{key}: ", problem)
             self.assertTrue(problem.isprintable(), problem)
 
     @settings(deadline=None)

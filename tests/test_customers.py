@@ -384,6 +384,92 @@ class Mattering(EndUsersTests):
         self.assertEqual(1, self.store.searches)
 
 
+class Changed(EndUsersTests):
+    """
+    Other defaults.
+    """
+
+    def test_limits(self) -> None:
+        """
+        They are in force at once, also for those who were found before.
+        """
+        self.assertEqual([], self.rpm("x"))
+        self.users.change(LimitSettings(rpm_limit=4))
+        self.assertEqual([4], self.rpm("x"))
+        self.users.change(LimitSettings(rpm_limit=5))
+        self.assertEqual([5], self.rpm("x"))
+
+    def test_away(self) -> None:
+        """
+        While the store is away those who were found before go on as they were found.
+        """
+        self.assertEqual([], self.rpm("x"))
+        self.store.fail()
+        self.users.change(LimitSettings(rpm_limit=4))
+        self.assertEqual([], self.rpm("x"))
+        self.failureResultOf(self.users.find("y"), StoreAway)
+        self.store.recover()
+        self.assertEqual([4], self.rpm("x"))
+
+    def test_overtaken(self) -> None:
+        """
+        A look that was under way when they changed is made again.
+        """
+        self.store.held = []
+        found = self.users.find("x")
+        self.users.change(LimitSettings(rpm_limit=4))
+        late, self.store.held = self.store.held, None
+        late[0].callback(None)
+        self.assertEqual([4], [limit.cap for limit in self.successResultOf(found).limits.all])
+
+    def test_the_same(self) -> None:
+        """
+        Where they are the same, what is known stays known, and nobody looks.
+        """
+        self.open()
+        self.find("x")
+        self.users.change(LimitSettings())
+        self.assertEqual((0, False, []), (self.looks("x"), self.users.matter, self.clock.getDelayedCalls()))
+
+    def test_matter(self) -> None:
+        """
+        Whether end users matter follows.
+        """
+        self.open()
+        self.assertFalse(self.users.matter)
+        self.users.change(DEFAULTS)
+        self.assertTrue(self.users.matter)
+        self.clock.advance(JUDGED_AFTER_SECONDS)
+        self.assertTrue(self.users.matter)
+        self.users.change(LimitSettings())
+        self.assertTrue(self.users.matter)
+        self.clock.advance(JUDGED_AFTER_SECONDS)
+        self.assertFalse(self.users.matter)
+
+    def test_changes_are_heard(self) -> None:
+        """
+        Changes of customers are heard as before; however often there are other defaults, no more are told of them.
+        """
+        watchers = len(self.store._watchers._all)
+        for number in range(100):
+            self.users.change(LimitSettings(rpm_limit=number))
+        self.assertEqual(watchers, len(self.store._watchers._all))
+        self.keep(a_customer(rpm_limit=3))
+        self.assertEqual([3], self.rpm("c"))
+        self.put(a_customer(rpm_limit=2))
+        self.assertEqual([2], self.rpm("c"))
+
+    def test_not_open(self) -> None:
+        """
+        Before it is open, and after its end, nothing is looked for.
+        """
+        self.users.change(DEFAULTS)
+        self.open()
+        self.close()
+        self.users.change(LimitSettings())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+
 class MatteringByDefault(EndUsersTests):
     defaults = DEFAULTS
 

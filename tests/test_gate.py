@@ -326,6 +326,61 @@ class Reach(GateTests):
             self.assertIsNotNone(self.admit(f"sk-{name}").models, name)
 
 
+class Changed(GateTests):
+    """
+    Other settings for the gate.
+    """
+
+    def test_known_go_on(self) -> None:
+        """
+        What was known of keys stays known: they go on though the store is away.
+        """
+        self.keep_key(alias="ada")
+        self.admit(KEY)
+        self.gate = self.gate.changed(Secret("sk-master-2"), SETTINGS)
+        self.store.fail()
+        self.assertEqual("ada", self.admit(KEY).alias)
+
+    def test_changes_are_heard(self) -> None:
+        """
+        Changes of keys are heard as before.
+        """
+        self.keep_key()
+        self.admit(KEY)
+        self.gate = self.gate.changed(Secret(MASTER), SETTINGS)
+        self.successResultOf(
+            self.store.apply([Put(key("k", digest=digest(KEY.encode()), blocked=True, version=0))], [])
+        )
+        self.refused(BlockedKey, KEY)
+
+    def test_master_key(self) -> None:
+        """
+        The new master key opens, also where the old one was known to come from; the old one opens nothing.
+        """
+        self.admit(MASTER)
+        self.gate = self.gate.changed(Secret("sk-master-2"), SETTINGS)
+        self.refused(UnknownKey, MASTER)
+        self.assertEqual("master", self.admit("sk-master-2").alias)
+
+    def test_settings(self) -> None:
+        """
+        Its other settings are in force: what virtual keys may call, how many wrong keys are looked at, and how many
+        keys are kept, how long.
+        """
+        self.keep_key()
+        self.refused(NotAllowed, KEY, b"/v1/files/7/url")
+        keys = KeySettings(sensitive_routes="allow", wrong_keys=50, cached=7, away_seconds=9)
+        self.gate = self.gate.changed(Secret(MASTER), keys)
+        self.admit(KEY, b"/v1/files/7/url")
+        for number in range(50):
+            self.failureResultOf(self.gate.admit(caller(f"sk-{number}", STRANGER), b"POST", CHAT), UnknownKey)
+        self.assertNoResult(self.gate.admit(caller("sk-51", STRANGER), b"POST", CHAT).addErrback(lambda _: None))
+        self.gate = self.gate.changed(Secret("sk-master-2"), keys)  # that forgives nobody
+        self.assertNoResult(self.gate.admit(caller("sk-52", STRANGER), b"POST", CHAT).addErrback(lambda _: None))
+        recall = self.gate._keyring._recall
+        self.assertEqual((7, 9), (recall._size, recall._away_seconds))
+
+
 class Guessing(GateTests):
     """
     Many wrong keys from one address.

@@ -126,6 +126,75 @@ class Held(KeyringTests):
         self.assertIsNone(self.look_up("a"))
 
 
+class Resized(KeyringTests):
+    """
+    Other settings, and the end.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.keep(*(key(name, alias=name) for name in "abcde"))
+        for name in "abc":
+            self.look_up(name)
+
+    def test_more(self) -> None:
+        """
+        Where there is room for more, more are kept, and those that are at hand stay so.
+        """
+        self.keyring.resize(5, AWAY_SECONDS)
+        looks = self.store.looks
+        for name in "de":
+            self.look_up(name)
+        self.assertEqual([*"abcde"], [self.held(name) for name in "abcde"])
+        self.assertEqual(looks + 2, self.store.looks)
+
+    def test_fewer(self) -> None:
+        """
+        Where there is room for fewer, those that were used last are kept, and no more from then on.
+        """
+        self.held("a")
+        self.keyring.resize(1, AWAY_SECONDS)
+        self.assertEqual(["a", None, None], [self.held(name) for name in "abc"])
+        self.look_up("d")
+        self.assertEqual([None, "d"], [self.held(name) for name in "ad"])
+
+    def test_away_seconds(self) -> None:
+        """
+        From then on keys go on as long as was said last while the store is away.
+        """
+        self.keyring.resize(3, 2 * AWAY_SECONDS)
+        self.store.fail()
+        self.clock.advance(2 * AWAY_SECONDS - 1)
+        self.assertEqual("a", self.look_up("a"))
+        self.clock.advance(1)
+        self.failureResultOf(self.keyring.look_up(digest(b"a")), StoreAway)
+
+    def test_doubted(self) -> None:
+        """
+        Where all that is at hand is in doubt, each key is looked up once more, and so is one that was being looked up.
+        """
+        self.store.held = []
+        found = self.keyring.look_up(digest(b"d"))
+        self.keyring._recall.doubt()
+        late, self.store.held = self.store.held, None
+        looks = self.store.looks
+        late[0].callback(None)
+        self.assertEqual(("d", looks + 1), (self.successResultOf(found), self.store.looks))
+        self.assertEqual(["d", None, None], [self.held(name) for name in "dbc"])
+        self.assertEqual("b", self.look_up("b"))
+        self.assertEqual("b", self.held("b"))
+
+    def test_closed(self) -> None:
+        """
+        One that is closed hears of no changes any more; another one of the same store does.
+        """
+        other = Keyring(self.clock, self.store, lambda: NOW, lambda grant: grant.key.alias, 3, AWAY_SECONDS)
+        self.successResultOf(other.look_up(digest(b"a")))
+        self.keyring.close()
+        self.successResultOf(self.store.apply([Retire(field="id", value="a", at=NOW, by="test")], []))
+        self.assertEqual(("a", None), (self.held("a"), other.held(digest(b"a"))))
+
+
 class Overtaken(KeyringTests):
     """
     Changes that happen while the store is being asked.

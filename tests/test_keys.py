@@ -51,10 +51,11 @@ class Secrets(SynchronousTestCase):
 
     def test_fixed(self) -> None:
         """
-        It cannot be changed, and is equal to itself alone.
+        It cannot be changed, and is equal to one with the same text: a configuration that is read anew is compared.
         """
         self.assertRaises(AttributeError, setattr, Secret(CANARY), "_text", "other")
-        self.assertNotEqual(Secret(CANARY), Secret(CANARY))
+        self.assertEqual(Secret(CANARY), Secret(CANARY))
+        self.assertNotEqual(Secret(CANARY), Secret(CANARY[::-1]))
 
 
 class KeyTests(SynchronousTestCase):

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.lifecycle import InOrder, Room
+from dheera.lifecycle import Hurry, InOrder, Room
 
 
 @define(eq=False)
@@ -34,6 +35,99 @@ class Slow:
 
 
 _: type[Room] = Slow
+
+
+class HurryTests(SynchronousTestCase):
+    """
+    Whether those who stop shall do so quickly.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.hurry = Hurry()
+
+    def test_told(self) -> None:
+        """
+        All who wait are told when it begins, and who asks later at once.
+        """
+        waiting = [self.hurry.wait(), self.hurry.wait()]
+        self.assertFalse(self.hurry.is_on)
+        for each in waiting:
+            self.assertNoResult(each)
+        self.hurry.begin()
+        self.assertTrue(self.hurry.is_on)
+        for each in [*waiting, self.hurry.wait()]:
+            self.assertIsNone(self.successResultOf(each))
+
+    def test_twice(self) -> None:
+        """
+        It may begin again: whoever was told is not told twice.
+        """
+        told: list[None] = []
+        self.hurry.wait().addCallback(told.append)
+        self.hurry.begin()
+        self.hurry.begin()
+        self.assertEqual([None], told)
+
+    def test_left(self) -> None:
+        """
+        Who does not wait any more is not told, while others are.
+        """
+        left, stays = self.hurry.wait(), self.hurry.wait()
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
+        self.hurry.begin()
+        self.assertIsNone(self.successResultOf(stays))
+
+    def test_left_meanwhile(self) -> None:
+        """
+        Nor is one who ceases to wait because another one was told; all others are.
+        """
+        first, left, stays = (self.hurry.wait() for _ in range(3))
+        first.addCallback(lambda _: left.cancel())
+        self.hurry.begin()
+        self.successResultOf(first)
+        self.failureResultOf(left, CancelledError)
+        self.successResultOf(stays)
+
+    def test_in_time(self) -> None:
+        """
+        Without a hurry it is waited as long as was said; a later hurry is nothing to whoever has waited.
+        """
+        waiting = self.hurry.within(self.clock, 5)
+        self.clock.advance(4.9)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.1)
+        self.assertIsNone(self.successResultOf(waiting))
+        self.assertEqual(([], []), (self.hurry._waiting, self.clock.getDelayedCalls()))
+        self.hurry.begin()
+
+    def test_hurried(self) -> None:
+        """
+        A hurry ends the wait, and its timer.
+        """
+        waiting = self.hurry.within(self.clock, 5)
+        self.hurry.begin()
+        self.assertIsNone(self.successResultOf(waiting))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_hurried_before(self) -> None:
+        """
+        While there is a hurry nobody waits at all.
+        """
+        self.hurry.begin()
+        self.assertIsNone(self.successResultOf(self.hurry.within(self.clock, 5)))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_no_longer(self) -> None:
+        """
+        Who does not wait any more leaves no timer, and hears of no hurry.
+        """
+        waiting = self.hurry.within(self.clock, 5)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.hurry.begin()
 
 
 class InOrderTests(SynchronousTestCase):

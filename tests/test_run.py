@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
 from io import StringIO
@@ -28,12 +29,41 @@ class Room:
     _starting: Deferred[None]
     stops: int = field(default=0, init=False)
 
+    heard: list[str] = field(factory=list, init=False)
+
     def startService(self) -> Deferred[None]:
         return self._starting
 
     def stopService(self) -> Deferred[None]:
         self.stops += 1
         return succeed(None)
+
+    def hurry(self) -> None:
+        self.heard.append("hurry")
+
+    def reload(self) -> None:
+        self.heard.append("reload")
+
+    def upgrade(self) -> None:
+        self.heard.append("upgrade")
+
+
+class Reactor(MemoryReactor):
+    """
+    One whose thread is this one.
+    """
+
+    def callFromThread(self, work: Callable[[], None]) -> None:
+        work()
+
+
+def raise_here(number: int) -> None:
+    """
+    What the system does when such a signal comes.
+    """
+    handler = signal.getsignal(number)
+    assert callable(handler), handler
+    handler(number, None)
 
 
 class RunTests(SynchronousTestCase):
@@ -42,8 +72,8 @@ class RunTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.reactor = MemoryReactor()
-        for each in signal.SIGINT, signal.SIGTERM:
+        self.reactor = Reactor()
+        for each in signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2:
             self.addCleanup(signal.signal, each, signal.getsignal(each))
 
     def failing(self, error: Exception) -> str:
@@ -68,13 +98,31 @@ class RunTests(SynchronousTestCase):
 
     def test_second_signal(self) -> None:
         """
-        While it stops, a second Ctrl-C ends the process and a second SIGTERM changes nothing.
+        While it stops, whoever sends SIGTERM or Ctrl-C again is in a hurry; a third Ctrl-C ends the process.
         """
-        Run(self.reactor, Room(succeed(None))).to_the_end()
+        room = Room(succeed(None))
+        Run(self.reactor, room).to_the_end()
         [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
         stop()
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        raise_here(signal.SIGTERM)
+        raise_here(signal.SIGTERM)
+        raise_here(signal.SIGINT)
+        self.assertEqual(["hurry"] * 3, room.heard)
+        self.assertEqual(signal.SIG_DFL, signal.getsignal(signal.SIGINT))
+
+    def test_signals(self) -> None:
+        """
+        SIGHUP is for reading anew, SIGUSR2 for a new process; a service that stops does neither.
+        """
+        room = Room(succeed(None))
+        Run(self.reactor, room).to_the_end()
+        raise_here(signal.SIGHUP)
+        raise_here(signal.SIGUSR2)
+        self.assertEqual(["reload", "upgrade"], room.heard)
+        [(stop, _, _)] = self.reactor.triggers["before"]["shutdown"]
+        stop()
+        for each in signal.SIGHUP, signal.SIGUSR2:
+            self.assertEqual(signal.SIG_IGN, signal.getsignal(each))
 
     def test_interrupted_start(self) -> None:
         """
@@ -125,7 +173,7 @@ class RunTests(SynchronousTestCase):
                 "dheera_ai: cannot listen on /run/x: something else.\n",
             ),
         ):
-            self.reactor = MemoryReactor()
+            self.reactor = Reactor()
             assert self.failing(error) == sentence
 
     def test_one_of_many(self) -> None:

@@ -25,10 +25,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
+from dheera.daemon import Daemon
 from dheera.keys import Secret
-from dheera.lifecycle import InOrder
-from dheera.service import Options, build, makeService
+from dheera.service import build
 from dheera.settings import Config, LimitSettings, Listen, Mistral
+from dheera.tap import Options, makeService
 
 DEMO = Config(demo=True, listen=Listen(host="127.0.0.1", port=0))
 
@@ -61,7 +62,7 @@ class BuildTests(TestCase):
         """
         return next(self.files)
 
-    async def serve(self, config: Config) -> InOrder:
+    async def serve(self, config: Config) -> Daemon:
         """
         Start a daemon that is stopped after the test.
         """

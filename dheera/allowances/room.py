@@ -79,6 +79,12 @@ class Allowances:
         self._extending, self._sweeping = LoopingCall(self._extend), LoopingCall(self._clear)
         self._extending.clock = self._sweeping.clock = self._reactor
 
+    def change(self, settings: AllowanceSettings) -> None:
+        """
+        From now on go by these, but for ``deadline_seconds``, which is part of holds that are open.
+        """
+        self._taking.goes_on = settings.when_store_down == "allow"
+
     async def open(self) -> None:
         """
         Begin to keep holds alive, and to end those of processes that are dead.

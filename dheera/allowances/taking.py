@@ -30,13 +30,13 @@ class Taking:
     """
     Takes holds.
 
-    :param goes_on: while nobody counts, calls are made without a hold.
+    :ivar goes_on: while nobody counts, calls are made without a hold.
     :ivar open_holds: how many are not settled.
     """
 
     _turns: Turns
     _clock: StoreClock
-    _goes_on: bool = field(kw_only=True)
+    goes_on: bool = field(kw_only=True)
     _node: str = field(kw_only=True)
     _alert: Callable[[Alert], None] = field(kw_only=True)
     open_holds: int = field(init=False, default=0)
@@ -97,7 +97,7 @@ class Taking:
         """
         Whether calls are made though nobody counts.
         """
-        return self._goes_on and isinstance(error, StoreAway)
+        return self.goes_on and isinstance(error, StoreAway)
 
     def _end(self, release: Release | None) -> None:
         self.open_holds -= 1

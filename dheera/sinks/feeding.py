@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,6 +28,10 @@ log = Logger()
 FULL_BYTES = 256 * 1024
 """
 Of the lines of a batch: it need not wait for more.
+"""
+HURRIED_SECONDS = 1.0
+"""
+For what is there to arrive, when there is a hurry.
 """
 RELEASE_SECONDS = 2.0
 """
@@ -80,6 +85,8 @@ class Feeder:
     _absence: Absence = field(init=False)
     _delivery: Delivery = field(init=False)
     _running: Deferred[None] | None = field(default=None, init=False)
+    _closing: Deferred[None] | None = field(default=None, init=False)
+    _limit: IDelayedCall | None = field(default=None, init=False)
     _is_backlog: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -100,11 +107,20 @@ class Feeder:
 
     def close(self, seconds: float) -> Deferred[None]:
         """
-        Send what is there, unless the sink is away, and let the sink go.
+        Send what is there, unless the sink is away, and let the sink go. Who asks again waits for the same.
 
         :param seconds: how long that may take; the rest stays in the spool.
         """
-        return Deferred.fromCoroutine(self._close(seconds))
+        if self._closing is None:
+            self._closing = Deferred.fromCoroutine(self._close(seconds))
+        return self._closing
+
+    def hurry(self) -> None:
+        """
+        While it is being closed: wait only a moment for what is there to arrive.
+        """
+        if self._limit is not None and self._limit.active():
+            self._limit.reset(min(HURRIED_SECONDS, self._limit.getTime() - self._reactor.seconds()))
 
     def state(self) -> SinkState:
         """
@@ -179,10 +195,10 @@ class Feeder:
         running = self._running
         if running is not None:
             self._pauses.hurry()
-            limit = self._reactor.callLater(seconds, self._end, running)
+            self._limit = self._reactor.callLater(seconds, self._end, running)
             await running
-            if limit.active():
-                limit.cancel()
+            if self._limit.active():
+                self._limit.cancel()
         self._absence.forget()
         releasing = maybeDeferred(self._configured.sink.close)
         releasing.addTimeout(RELEASE_SECONDS, self._reactor)

@@ -53,7 +53,7 @@ class MemorySpool:
     lives: Lives = field(factory=OneLife, init=False)
     _entries: deque[Entry] = field(factory=deque, init=False)
     _written: int = field(default=0, init=False)
-    _readers: list[_MemoryReader] = field(factory=list, init=False)
+    _readers: dict[str, _MemoryReader] = field(factory=dict, init=False)
 
     def begin(self, begun: Begun) -> None:
         """
@@ -74,21 +74,28 @@ class MemorySpool:
 
     def reader(self, name: str, *, essential: bool = False) -> Reader:  # noqa: ARG002 - all lose alike
         """
-        A reader of what comes from now on.
+        The reader of this name, of what comes from now on if it is new.
         """
-        reader = _MemoryReader(name, self._entries, self._written)
-        self._readers.append(reader)
+        reader = self._readers.get(name)
+        if reader is None:
+            reader = self._readers[name] = _MemoryReader(name, self._entries, self._written)
         return reader
+
+    def dismiss(self, name: str) -> None:
+        """
+        Keep nothing for the reader of this name.
+        """
+        self._readers.pop(name, None)
 
     def _keep(self, value: Record | Alert) -> None:
         if not self._readers:
             return
         self._written += 1
         self._entries.append(Entry(position=self._written, line=to_line(value), value=value))
-        read_by_all = min(reader.position for reader in self._readers)
+        read_by_all = min(reader.position for reader in self._readers.values())
         while self._entries and (self._entries[0].position <= read_by_all or len(self._entries) > self._most):
             self._entries.popleft()
-        for reader in self._readers:
+        for reader in self._readers.values():
             reader.wake()
 
 

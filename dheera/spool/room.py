@@ -123,7 +123,9 @@ class Room:
 
     def _count(self, lost: Mapping[str, int]) -> None:
         for name, count in lost.items():
-            reader = self._readers[name]
+            reader = self._readers.get(name)
+            if reader is None:
+                continue  # it was dismissed
             reader.dropped += count
             text = (
                 f"The disk space for what is told of calls is used up: {name} was too far behind, and has lost "

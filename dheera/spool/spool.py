@@ -100,6 +100,7 @@ class FileSpool:
     _reserve: int = field(init=False)
     _rousing: IDelayedCall | None = field(init=False, default=None)
     _lost: int = field(init=False, default=0)
+    _is_open: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self._reserve = self._settings.max_bytes + self._settings.segment_bytes
@@ -143,11 +144,21 @@ class FileSpool:
 
     def reader(self, name: str, *, essential: bool = False) -> FileReader:
         """
-        The reader of this name.
+        The reader of this name. One that is new to a spool that is open reads what is written from now on.
         """
-        reader = FileReader(name, essential, self._rouse, self._moved)
-        self._readers[name] = reader
+        reader = self._readers.get(name)
+        if reader is None:
+            reader = self._readers[name] = FileReader(name, essential, self._rouse, self._moved)
+            if self._is_open:
+                reader.start(self._segments, self._segments.end)
         return reader
+
+    def dismiss(self, name: str) -> None:
+        """
+        The reader of this name reads no more, and nothing is kept for it.
+        """
+        if self._readers.pop(name, None) is not None and self._is_open:
+            self._moved()
 
     def state(self) -> SpoolState:
         """
@@ -203,6 +214,7 @@ class FileSpool:
         for reader in readers.values():
             reader.start(self._segments, taking.place_of(reader.name))
         taking.forget_all_but(readers)
+        self._is_open = True
         sync = self._pen.sync
         self._room = Room(
             self._segments, self._journal, readers, self._aside, sync, self._alarms, self._settings.max_bytes
@@ -233,6 +245,7 @@ class FileSpool:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
+        self._is_open = False
         if self._rousing is not None:
             self._rousing.cancel()
         ending = Deferred.fromCoroutine(self._upkeep.end())

@@ -106,7 +106,7 @@ class Database(Protocol):
         """
         ...
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         As `Store.watch`.
         """

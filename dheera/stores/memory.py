@@ -55,11 +55,11 @@ class MemoryStore:
         """
         return self._away
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         Be told of changes.
         """
-        self._watchers.add(changed, lost)
+        return self._watchers.add(changed, lost)
 
     def fail(self) -> None:
         """

@@ -53,11 +53,11 @@ class SqlStore:
         """
         return self._database.is_away()
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         Be told of changes.
         """
-        self._database.watch(changed, lost)
+        return self._database.watch(changed, lost)
 
     def look_up(self, digest: Digest, at: datetime) -> Deferred[Grant | None]:
         """

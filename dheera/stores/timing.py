@@ -55,11 +55,11 @@ class TimedDatabase:
         """
         return self._database.is_away()
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         As `Database.watch`.
         """
-        self._database.watch(changed, lost)
+        return self._database.watch(changed, lost)
 
     def run(
         self,

@@ -19,17 +19,24 @@ class Watchers:
     """
 
     _all: list[tuple[Callable[[Change], None], Callable[[], None]]] = field(factory=list)
+    _is_lost: bool = field(default=False)
 
-    def add(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def add(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         One more, as `Store.watch` says.
         """
-        self._all.append((changed, lost))
+        watcher = (changed, lost)
+        self._all.append(watcher)
+        if self._is_lost:
+            lost()
+        return lambda: self._all.remove(watcher)
 
     def tell(self, change: Change) -> None:
         """
         Something has changed.
         """
+        if not change.kind:
+            self._is_lost = False
         with ExitStack() as telling:
             for changed, _ in reversed(self._all):  # the last that was pushed is called first
                 telling.callback(changed, change)
@@ -38,6 +45,7 @@ class Watchers:
         """
         Changes cannot be heard until they are told again.
         """
+        self._is_lost = True
         with ExitStack() as telling:
             for _, lost in reversed(self._all):
                 telling.callback(lost)

@@ -386,6 +386,21 @@ class AwayTests(RoomCase):
             hold.settle(usd=1, tokens=1, reached=True)
         self.assertEqual(1, len(self.store.turns))
 
+    def test_changed(self) -> None:
+        """
+        Which of both it is may change at any time, also for calls that wait; how long holds last does not.
+        """
+        self.store.is_slow = True
+        waiting = self.take("c")
+        self.room.change(AllowanceSettings(when_store_down="allow", deadline_seconds=1))
+        self.store.fault = StoreAway()
+        self.store.answer()
+        self.assertIsNone(self.successResultOf(waiting).nano)
+        self.assertIsNone(self.taken("d").nano)
+        self.room.change(AllowanceSettings(when_store_down="refuse"))
+        self.failureResultOf(self.take("e"), StoreAway)
+        self.assertEqual(DEADLINE_SECONDS / EXTENSIONS, self.room._extending.interval)
+
     def test_allow_refused(self) -> None:
         """
         That is for a store that is away, and for no other reason.

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from dheera.boundaries import Add
 from dheera.cli import dheera_ai
 from dheera.commands.fields import OPTIONS
-from dheera.config import CONFIG_VARIABLE, ENVIRONMENT
+from dheera.definitions import CONFIG_VARIABLE, ENVIRONMENT
 from dheera.entities import Budget, Team
 from dheera.holding import Allowance, Claim, Share, Turn
 from dheera.keys import digest

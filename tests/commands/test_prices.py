@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from dheera.cli import dheera_ai
 from dheera.commands.prices import prices
-from dheera.config import CONFIG_VARIABLE, ENVIRONMENT
+from dheera.definitions import CONFIG_VARIABLE, ENVIRONMENT
 
 NOTHING_SET = dict.fromkeys([*ENVIRONMENT, CONFIG_VARIABLE])
 PROGRAM = click.Group(

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from dheera.commands.prune import prune
 from dheera.commands.spend import spend
 from dheera.commands.spend_tables import money
-from dheera.config import CONFIG_VARIABLE, ENVIRONMENT
+from dheera.definitions import CONFIG_VARIABLE, ENVIRONMENT
 from dheera.records import Record
 from tests.commands.bridge import Bridge
 from tests.management.office import MASTER, START, Desk

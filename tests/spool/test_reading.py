@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from dheera.bookkeeping import Lag
 from dheera.records import Begun
 from dheera.spool import reading
-from tests.spool.desk import NOW, SpoolTests, alert, begun, drain, names, record
+from tests.spool.desk import NOW, SpoolTests, alert, begun, die, drain, names, record
 
 
 class Reading(SpoolTests):
@@ -99,6 +99,64 @@ class Reading(SpoolTests):
         spool.end(record("b"))
         self.assertEqual(["a", "b"], drain(ledger))
         self.assertEqual(["b"], drain(files))
+
+    def test_late(self) -> None:
+        """
+        One that comes when the spool is open begins with what comes next, also where that is in the middle of a file.
+        """
+        spool, [ledger] = self.spool("ledger")
+        spool.begin(begun("a"))
+        spool.end(record("a"))
+        late = spool.reader("late")
+        self.assertIs(late, spool.reader("late"))
+        self.assertEqual((Lag(), []), (late.lag(), late.read(9)))
+        woken = late.wait()
+        ended = record("b")
+        spool.end(ended)
+        self.clock.advance(0)
+        self.successResultOf(woken)
+        self.assertIs(ended, late.read(9)[0].value)
+        self.assertEqual((["b"], ["a", "b"]), (drain(late), drain(ledger)))
+
+    def test_late_after_a_restart(self) -> None:
+        """
+        After a restart, in order or not, it goes on where it was.
+        """
+        for dies in False, True:
+            spool, _ = self.spool("ledger")
+            late = spool.reader(f"late {dies}")
+            spool.end(record("a"))
+            drain(late)
+            spool.end(record("b"))
+            if dies:
+                self.clock.advance(1)
+                die(spool)
+            else:
+                self.successResultOf(spool.close())
+            spool, [_, again] = self.spool("ledger", f"late {dies}")
+            self.assertEqual(["b"], drain(again))
+            self.successResultOf(spool.close())
+
+    def test_dismissed(self) -> None:
+        """
+        One that is dismissed is not known any more, here and after a restart; one of its name is new.
+        """
+        spool, [ledger, gone] = self.spool("ledger", "gone")
+        spool.end(record("a"))
+        spool.dismiss("gone")
+        spool.dismiss("never was")
+        self.assertEqual({"ledger"}, {*spool.state().readers})
+        again = spool.reader("gone")
+        self.assertIsNot(gone, again)
+        spool.end(record("b"))
+        self.assertEqual((["b"], ["a", "b"]), (drain(again), drain(ledger)))
+        spool.dismiss("gone")
+        self.successResultOf(spool.close())
+        spool, _ = self.spool("ledger")
+        spool.end(record("c"))
+        self.successResultOf(spool.close())
+        spool, [_, again] = self.spool("ledger", "gone")
+        self.assertEqual([], drain(again))
 
     def test_damaged(self) -> None:
         """

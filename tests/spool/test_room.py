@@ -9,7 +9,7 @@ from dheera.settings import SpoolSettings
 from dheera.spool import reading
 from dheera.spool.reading import FileReader
 from dheera.spool.spool import FileSpool
-from tests.spool.desk import SpoolTests, begun, die, drain, record
+from tests.spool.desk import NOW, SpoolTests, begun, die, drain, interrupted, record
 from tests.spool.test_writing import full_disk
 
 
@@ -53,6 +53,39 @@ class Read(RoomTests):
         self.assertEqual(called, drain(files))
         self.assertEqual(1, len(self.files()))
         self.assertEqual(self.taken(), spool.state().size_bytes)
+
+    def test_dismissed(self) -> None:
+        """
+        For one that is dismissed nothing is kept: what only it had not read is deleted at once.
+        """
+        spool, [ledger, _] = self.spool("ledger", "gone")
+        self.call(spool, range(12), ledger)
+        self.assertGreater(len(self.files()), 2)
+        spool.dismiss("gone")
+        self.assertEqual((1, self.taken()), (len(self.files()), spool.state().size_bytes))
+
+    def test_dismissed_before(self) -> None:
+        """
+        That is so too if it is dismissed before the spool is open.
+        """
+        spool = FileSpool(self.clock, self.directory, self.settings, lambda: NOW, "n", interrupted, self.aside)
+        spool.reader("gone")
+        spool.dismiss("gone")
+        self.successResultOf(spool.open())
+        self.addCleanup(spool.close)
+        self.assertEqual({}, spool.state().readers)
+
+    def test_dismissed_meanwhile(self) -> None:
+        """
+        One that is dismissed while it is counted what it has lost is told of nothing.
+        """
+        spool, [ledger, gone] = self.spool("ledger", "gone")
+        self.aside.is_held = True
+        self.call(spool, range(60), ledger)
+        spool.dismiss("gone")
+        while self.aside.held:
+            self.aside.held.pop(0)()
+        self.assertEqual((0, []), (gone.dropped, self.alarms))
 
     def test_no_readers(self) -> None:
         """

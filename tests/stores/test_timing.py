@@ -33,9 +33,10 @@ class SlowDatabase:
     def is_away(self) -> bool:
         return True
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         lost()
         changed(Change("", ""))
+        return lost
 
     def run(
         self,
@@ -79,8 +80,10 @@ class TimedDatabaseTests(SynchronousTestCase):
         Opening, news and closing are the database's own.
         """
         heard: list[object] = []
-        self.database.watch(heard.append, lambda: heard.append("lost"))
+        leave = self.database.watch(heard.append, lambda: heard.append("lost"))
         self.assertEqual(["lost", Change("", "")], heard)
+        leave()
+        self.assertEqual(3, len(heard))
         self.assertTrue(self.database.is_away())
         opened, closed = self.database.open(), self.database.close()
         self.clock.advance(0)

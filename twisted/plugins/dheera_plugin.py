@@ -4,4 +4,4 @@
 
 from twisted.application.service import ServiceMaker
 
-dheera = ServiceMaker("dheera", "dheera.service", "A gateway in front of the Mistral API.", "dheera")
+dheera = ServiceMaker("dheera", "dheera.tap", "A gateway in front of the Mistral API.", "dheera")

@@ -137,11 +137,11 @@ class PostgresDatabase:
         """
         return self._suspected or not self._listener.is_hearing
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         Be told of changes.
         """
-        self._watchers.add(changed, lost)
+        return self._watchers.add(changed, lost)
 
     def run(
         self,

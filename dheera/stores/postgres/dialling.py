@@ -31,6 +31,11 @@ _LATEST_USER = re.compile(r"(?i:postgres(?:ql)?)://(?:[^@/?]*@)?[^@/]*(?:/[^@?]*
 """
 A URL whose user and password end where libpq believes that they do: what follows them holds no ``@``.
 """
+_KEEPALIVES = "set tcp_keepalives_idle to 5; set tcp_keepalives_interval to 2; set tcp_keepalives_count to 3"
+"""
+By which the server finds out that we are cut off. Else it keeps our connections for two hours, and as many again for
+each cut, until it has no more to give.
+"""
 _USUAL_PORT = "5432"
 _MALFORMED = (
     "DATABASE_URL: not a URL that PostgreSQL's libpq can read. Write @ : / ? # % and spaces in user and password as "
@@ -128,7 +133,8 @@ class Dialler:
             # Not among libpq's ``options``: poolers refuse those.
             milliseconds = max(1, int(self._patience_seconds * 900))
             await line.ask(
-                f"set statement_timeout to {milliseconds}; set idle_in_transaction_session_timeout to {milliseconds}"
+                f"set statement_timeout to {milliseconds}; set idle_in_transaction_session_timeout to {milliseconds}; "
+                f"{_KEEPALIVES}"
             )
         except BROKEN as error:
             line.hang_up()

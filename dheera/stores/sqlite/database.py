@@ -91,11 +91,11 @@ class SqliteDatabase:
         self._polling = LoopingCall(lambda: Deferred.fromCoroutine(self._poll()))
         self._polling.clock = self._reactor
 
-    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[Change], None], lost: Callable[[], None]) -> Callable[[], None]:
         """
         Be told of changes.
         """
-        self._watchers.add(changed, lost)
+        return self._watchers.add(changed, lost)
 
     def is_away(self) -> bool:
         """

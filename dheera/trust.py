@@ -1,0 +1,77 @@
+"""
+Whom TLS to upstream trusts, and the pools of connections that differ in that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.web.client import BrowserLikePolicyForHTTPS
+
+from dheera.wire.client import Agent
+from dheera.wire.limits import ClientLimits
+
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
+
+
+@define(eq=False)
+class Agents:
+    """
+    An agent for each set of authorities: those of the system, or those of a file. A file that has changed makes another
+    agent, for which it has to be asked again.
+
+    :param limits: of all of them.
+    """
+
+    _reactor: Any
+    limits: ClientLimits
+    _made: dict[str, Agent] = field(factory=dict, init=False)
+
+    def of(self, ca_file: Path | None) -> Agent:
+        """
+        The agent that trusts the authorities in *ca_file*.
+
+        :raises OSError: it cannot be read.
+        """
+        bundle = None if ca_file is None else ca_file.read_bytes()
+        name = "" if bundle is None else sha256(bundle).hexdigest()
+        agent = self._made.get(name)
+        if agent is None:
+            policy = BrowserLikePolicyForHTTPS() if bundle is None else _policy(bundle)
+            agent = self._made[name] = Agent(self._reactor, self.limits, policy)
+        return agent
+
+    def change(self, limits: ClientLimits, used: Collection[Agent]) -> None:
+        """
+        From now on these are the limits. Of agents that are not *used* any more what is kept is closed.
+        """
+        self.limits = limits
+        for name, agent in [*self._made.items()]:
+            agent.limits = limits
+            if agent not in used:
+                del self._made[name]
+                agent.close()
+
+    @property
+    def idle_connections(self) -> int:
+        """
+        How many connections are kept for the next requests.
+        """
+        return sum(agent.idle_connections for agent in self._made.values())
+
+    def close(self) -> None:
+        """
+        Close what is kept.
+        """
+        for agent in self._made.values():
+            agent.close()
+
+
+def _policy(bundle: bytes) -> BrowserLikePolicyForHTTPS:
+    parts = [_BEGIN + part for part in bundle.split(_BEGIN)[1:]]
+    return BrowserLikePolicyForHTTPS(trustRootFromCertificates([Certificate.loadPEM(part) for part in parts]))
