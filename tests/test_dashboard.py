@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dheera.errors import AnswerCut, NotAuthenticated
 from dheera.metrics import LEVELS, WORST, Level, Metrics
+from dheera.records import Try
 from tests.test_metrics import record
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -40,7 +41,7 @@ def exposed() -> dict[str, tuple[str, set[str]]]:
     levels = [Level(name=name, labels=("x",) * len(labels), value=1) for name, (_, labels) in LEVELS.items()]
     metrics = Metrics(lambda _: True, lambda: levels)
     metrics.began()
-    metrics.ended(record(is_stream=True, longest_gap_us=1))
+    metrics.ended(record(is_stream=True, longest_gap_us=1, attempts=2, tries=[Try(status=429)]))
     metrics.refused(NotAuthenticated("no"))
     metrics.refused(AnswerCut("cut"))
     metrics.store_took("write", 0.1)

@@ -21,7 +21,7 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import IO, Self
 
-from dheera.config import CONFIG_VARIABLE, ENVIRONMENT
+from dheera.definitions import CONFIG_VARIABLE, ENVIRONMENT
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 PROGRAM = (str(SCRIPTS / "dheera_ai"),)

@@ -293,7 +293,7 @@ class LeavingTests(TestCase):
         """
         Upstream can see that the body is not whole: its connection is closed before the body's end.
         """
-        for line in b"Content-Length: 1000", b"Transfer-Encoding: chunked":
+        for line in b"Content-Length: 1000000", b"Transfer-Encoding: chunked":
             begun = Semaphore(0)
             heard: list[bytes] = []
 

@@ -25,6 +25,12 @@ REAL_KEY = "Rea1KeyOfUpstreamCanary0000a77f1"
 """
 As Mistral's are: no prefix tells what it is.
 """
+SPARE_KEY, OTHER_KEY = "Rea1KeyOfUpstreamCanary0000b88e2", "KeyOfAnotherUpstreamCanary00c99f"
+"""
+Of the same upstream, and of one beside it.
+"""
+REAL_KEYS = REAL_KEY, SPARE_KEY, OTHER_KEY
+ALL_KEYS = " ".join(REAL_KEYS)
 WRONG_KEY = "sk-wrong-canary-93c1"
 PROMPT, ANSWER = "prompt-canary-3d5f", "answer-canary-77aa"
 HIDDEN, FITTING = "hidden-canary-12ab", "card-canary-5555"
@@ -34,6 +40,10 @@ In members, and in texts, that may not be shown however much is recorded.
 MODEL = "mistral-small-latest"
 
 SETTINGS = """
+[upstreams.other]
+api_base = "{upstream}"
+api_key = "{key}"
+
 [records]
 content = "{content}"
 redact_paths = ["$..diagnosis"]
@@ -80,7 +90,7 @@ def script(peer: Peer) -> None:
     while True:
         head, body = peer.message()
         said = (
-            f'{{"model": "{MODEL}", "heard": "Bearer {REAL_KEY}", "text": "{ANSWER} {FITTING}", "diagnosis": "{HIDDEN}"'
+            f'{{"model": "{MODEL}", "heard": "Bearer {ALL_KEYS}", "text": "{ANSWER} {FITTING}", "diagnosis": "{HIDDEN}"'
         )
         if b"/cut" in head:
             peer.send(
@@ -92,7 +102,7 @@ def script(peer: Peer) -> None:
                 STREAM_HEAD + chunk(f"data: {said}, {usage}}}\n\n".encode()) + chunk(b"data: [DONE]\n\n") + chunk(b"")
             )
         elif b"/refused" in head:
-            peer.send(answer(f'{said}, "message": "No such key: {REAL_KEY}"}}'.encode(), status=b"401 Unauthorized"))
+            peer.send(answer(f'{said}, "message": "No such key: {ALL_KEYS}"}}'.encode(), status=b"401 Unauthorized"))
         else:
             peer.send(answer(f"{said}, {usage}}}".encode()))
 
@@ -142,7 +152,7 @@ class CanaryTests(TestCase):
         self.assert_no_keys(told)
         self.assertEqual(set(), told.found(PROMPT, ANSWER, HIDDEN, FITTING))
         self.assertIn('"temperature"', told.places["files"])
-        self.assertEqual([], [key for key in (*told.keys, REAL_KEY, MASTER_KEY, WRONG_KEY) if key in server().log])
+        self.assertEqual([], [key for key in (*told.keys, *REAL_KEYS, MASTER_KEY, WRONG_KEY) if key in server().log])
 
     def test_full(self) -> None:
         """
@@ -161,7 +171,7 @@ class CanaryTests(TestCase):
         """
         No key is anywhere, and no digest of one but in the tables for them.
         """
-        keys = [*told.keys, REAL_KEY, MASTER_KEY, WRONG_KEY]
+        keys = [*told.keys, *REAL_KEYS, MASTER_KEY, WRONG_KEY]
         self.assertEqual(set(), told.found(*keys))
         places = {f"table {name}" for name in DIGESTS_ARE_IN}
         digests = [digest(each.encode()) for each in keys]
@@ -183,12 +193,14 @@ class CanaryTests(TestCase):
             file = Path(folder, "calls.jsonl")
             said = {
                 "MISTRAL_API_BASE": upstream.url,
-                "MISTRAL_API_KEY": REAL_KEY,
+                "MISTRAL_API_KEYS": f"{REAL_KEY} {SPARE_KEY}",
                 "DHEERA_AI_MASTER_KEY": MASTER_KEY,
                 "DHEERA_AI_STATE_DIR": folder,
                 "DATABASE_URL": url,
             }
-            settings = SETTINGS.format(content=content, path=file, url=hook.url, other=other.url)
+            settings = SETTINGS.format(
+                content=content, path=file, url=hook.url, other=other.url, upstream=upstream.url, key=OTHER_KEY
+            )
             with Daemon(*ANY_PORT, said=said, settings=settings) as daemon:
                 chief = master(daemon)
                 keys = [chief.issue(key_alias="used"), chief.issue(key_alias="old", duration="1s")]
@@ -222,7 +234,7 @@ class CanaryTests(TestCase):
                 # The file as it is, which holds more than what can be selected.
                 there = Path(url.removeprefix("sqlite:///")).parent.iterdir()
                 raw = "".join(each.read_text("latin-1") for each in there)
-                self.assertEqual([], [key for key in (*keys, REAL_KEY, MASTER_KEY, PROMPT, ANSWER) if key in raw])
+                self.assertEqual([], [key for key in (*keys, *REAL_KEYS, MASTER_KEY, PROMPT, ANSWER) if key in raw])
             return Told(places=places, tables=tables(url), keys=keys)
 
 
@@ -252,7 +264,7 @@ def converse(daemon: Daemon, keys: list[str]) -> dict[str, str]:
     old.wait_for("expired_key")
     refusals = [each.chat().content for each in (old, Bearer(daemon, WRONG_KEY))]
     for bearer, prompt in (used, PROMPT), (discreet, f"discreet-{PROMPT}"), (master(daemon), PROMPT):
-        for path in "chat/completions", "refused", "cut":
+        for place in "/mistral/v1/chat/completions", "/mistral/v1/refused", "/mistral/v1/cut", "/other/v1/refused":
             for streams in True, False:
                 body = chat(prompt, stream=streams)
                 with connect(daemon.port) as client:
@@ -260,7 +272,7 @@ def converse(daemon: Daemon, keys: list[str]) -> dict[str, str]:
                     client.send(
                         request(
                             "POST",
-                            f"/mistral/v1/{path}",
+                            place,
                             line,
                             b"Content-Type: application/json",
                             b"Connection: close",
@@ -300,6 +312,6 @@ def chat(prompt: str, **more: object) -> bytes:
     """
     A chat about *prompt*, with members and texts that are not to be shown.
     """
-    message = {"role": "user", "content": f"{prompt} {FITTING} {REAL_KEY}"}
+    message = {"role": "user", "content": f"{prompt} {FITTING} {ALL_KEYS}"}
     fields = {"model": MODEL, "temperature": 0.5, "messages": [message], "diagnosis": HIDDEN, **more}
     return json.dumps(fields).encode()

@@ -14,6 +14,7 @@ from typing import ClassVar
 from unittest import TestCase
 
 from dheera import __version__
+from tests.distributions import build_sdist, build_wheel
 from tests.process.daemon import ANY_PORT, Daemon, alive, environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 class InstalledTests(TestCase):
     """
-    A fresh environment with the wheel in it; what the wheel depends on is taken from this one, which has it already.
+    A fresh environment with the wheel in it, which was built from the source distribution; what the wheel depends on is
+    taken from this environment, which has it already.
     """
 
     folder: ClassVar[Path]
@@ -37,19 +39,18 @@ class InstalledTests(TestCase):
         # A folder that is named in a .pth file is searched, but the .pth files in it are not read: so a checkout that
         # is installed here stays invisible there.
         (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        cls.run_there(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(cls.folder), folder=ROOT)
-        [wheel] = cls.folder.glob("dheera-*.whl")
+        wheels = cls.folder / "wheels"
+        wheels.mkdir()
+        wheel = build_wheel(build_sdist(ROOT, wheels), wheels)
         pip = (sys.executable, "-m", "pip", "--python", str(cls.scripts / "python"))
         cls.run_there(*pip, "install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", str(wheel))
 
     @classmethod
-    def run_there(cls, *command: str, folder: Path | None = None) -> str:
+    def run_there(cls, *command: str) -> str:
         """
         Standard output of a command that is run where no checkout is.
         """
-        done = subprocess.run(
-            command, cwd=folder or cls.folder, env=environment(), capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=cls.folder, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -75,3 +76,13 @@ class InstalledTests(TestCase):
         words = ("-n", "--pidfile=", "dheera", "--demo", *ANY_PORT)
         with Daemon(*words, program=twistd, folder=self.folder) as daemon:
             self.assertTrue(alive(daemon.url))
+
+    def test_samples(self) -> None:
+        """
+        The samples lie in ``share/dheera`` of the environment, and what is installed takes its own sample of the
+        configuration.
+        """
+        share = self.folder / "fresh" / "share" / "dheera"
+        self.assertTrue((share / "systemd" / "dheera.service").is_file())
+        program, sample = str(self.scripts / "dheera_ai"), str(share / "conf" / "dheera.toml")
+        self.assertIn("http://0.0.0.0:4000", self.run_there(program, "check", "--config", sample))

@@ -109,7 +109,7 @@ class SlowTests(TestCase):
             in_front_of(upstream.url, settings=settings) as daemon,
             connect(daemon.port) as client,
         ):
-            client.send(b"POST /mistral/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n12345")
+            client.send(b"POST /mistral/v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n12345")
             head, _ = client.message()
             self.assertIn(head.split(b" ")[1], (b"408", b"504"))
             eventually(lambda: ended == [True], "upstream's connection is closed")
