@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -17,12 +18,6 @@ import click
 from twisted.logger import Logger
 
 from dheera import __version__, logs
-from dheera.commands.doctor import doctor
-from dheera.commands.keys import keys
-from dheera.commands.prices import prices
-from dheera.commands.prune import prune
-from dheera.commands.sinks import sinks
-from dheera.commands.spend import spend
 from dheera.config import ConfigurationError, load
 from dheera.run import Run, Served, announce, endpoint_problems, ignore_early, raise_file_limit
 from dheera.settings import Config
@@ -66,6 +61,32 @@ def _configuration_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+class Commands(click.Group):
+    """
+    Commands that are imported when they are wanted: whoever serves needs none of them.
+    """
+
+    ELSEWHERE = ("doctor", "keys", "prices", "prune", "sinks", "spend")
+    """
+    Each is in a module of `dheera.commands`, and bears the name of that.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """
+        All of them.
+        """
+        return sorted([*super().list_commands(ctx), *self.ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """
+        The command of that name.
+        """
+        if cmd_name in self.ELSEWHERE:
+            command: click.Command = getattr(import_module(f"dheera.commands.{cmd_name}"), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
 
 # "\b" tells click to leave the lines of a paragraph as they are.
@@ -115,6 +136,7 @@ Exits 0 after SIGTERM or Ctrl-C, 1 when it cannot start, 2 when the configuratio
 
 @click.group(
     "dheera_ai",
+    cls=Commands,
     invoke_without_command=True,
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -129,10 +151,6 @@ def dheera_ai(context: click.Context, /, **given: Any) -> None:
     if context.invoked_subcommand is None:
         serve(given)
     context.obj = given
-
-
-for command in keys, spend, prune, prices, sinks, doctor:
-    dheera_ai.add_command(command)
 
 
 @dheera_ai.command()

@@ -158,8 +158,9 @@ class Metrics:
         self._sorting.find(record).add(record)
         if record.overhead_us is not None:
             self._overhead.add(record.overhead_us)
-        for each in record.tries[: record.attempts - 1]:  # after the last one its client may have left
-            self._retries.labels(record.upstream, each.error or str(each.status)).inc()
+        if record.tries:
+            for each in record.tries[: record.attempts - 1]:  # after the last one its client may have left
+                self._retries.labels(record.upstream, each.error or str(each.status)).inc()
 
     def refused(self, refusal: Refusal) -> None:
         """

@@ -113,7 +113,7 @@ class Record(Begun, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     :param error: a class of `dheera.errors`, or what upstream calls it; ``None`` if all went well.
     :param message: our own words about it.
     :param attempts: how often it was sent to upstream; 0 if it never was.
-    :param tries: all of these but the last.
+    :param tries: all of these but the last; that one too, if its client left while it waited to be sent again.
     :param upstream_key: the name of upstream's key with which it was sent the last time; ``None`` where there is only
         one.
     :param duration_us: microseconds from the request's head to the end.

@@ -14,7 +14,6 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from dheera.boundaries import Store
-from dheera.demo import demo_root
 from dheera.lifecycle import Hurry
 from dheera.ports import BACKLOG, Ports
 from dheera.proxy.capacity import Capacity
@@ -117,6 +116,8 @@ class Demo:
         """
         Listen, and turn upstream here.
         """
+        from dheera.demo import demo_root  # noqa: PLC0415 - the others start without its modules
+
         site = Server(self._reactor, demo_root(self._reactor), ServerLimits())
         self._port = self._reactor.listenTCP(0, site, backlog=BACKLOG, interface="127.0.0.1")
         address: Any = self._port.getHost()

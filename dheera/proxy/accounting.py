@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from attrs import define, field, frozen
+from msgspec import structs
 from twisted.logger import Logger
 
 from dheera.allowances.hold import Hold
@@ -280,8 +281,7 @@ class Account:
             "end_user": (noted(caller.end_user) if caller.end_user else None) or wanted.end_user,
             "tags": tags(caller.tags, (key.tags or ()) if key else (), wanted.tags),
             "held_nano_usd": None if self._hold is None else self._hold.nano,
-            "upstream": self._upstream.name,
-            "priced": self._upstream.priced,
+            **self._upstream.notes,
         }
 
     def _settle(self, reading: Reading, *, is_whole: bool) -> Settlement:
@@ -296,9 +296,9 @@ class Account:
             request_bytes=None if asking is None else asking.received_bytes(),
             status=None if self._response is None else self._response.code,
             is_whole=is_whole,
-            upstream=self._upstream.name,
-            priced=self._upstream.priced,
         )
+        if self._upstream.notes:
+            deed = structs.replace(deed, **self._upstream.notes)
         due = settled(deed, self._office.prices)
         return due if self._hold is None else charged(due, self._hold.nano)
 
@@ -315,6 +315,13 @@ class Account:
         office, asking, answer = self._office, self._asking or self._look(), self._answer
         begun = self._begun or self._beginning(asking)
         begun["request_bytes"] = asking.received_bytes() + answer.size_up
+        if not self.tries.is_plain:
+            begun.update(attempts=self.tries.count, tries=[*self.tries.before], upstream_key=self.tries.key)
+        if failure is not None:
+            begun["message"] = without_keys(failure.message)[:LONGEST_TEXT]
+        if self._policy == "full":
+            redaction = office.content.redaction
+            begun.update(request=asking.content(redaction), response=answer.content(redaction))
         reading, wanted = self._reading or answer.reading(), asking.wanted()
         is_whole = outcome == "complete"
         if is_whole and self.is_left:
@@ -327,10 +334,6 @@ class Account:
             outcome=outcome,
             status=self._status(failure),
             error=reading.error if failure is None else type(failure).__name__,
-            message=None if failure is None else without_keys(failure.message)[:LONGEST_TEXT],
-            attempts=self.tries.count,
-            tries=[*self.tries.before],
-            upstream_key=self.tries.key,
             duration_us=int((office.clock() - self._started) * MICRO),
             first_byte_us=None if self._answered is None else int((self._answered - self._started) * MICRO),
             overhead_us=None if self._overhead is None else int(self._overhead * MICRO),
@@ -347,8 +350,6 @@ class Account:
             once=None if due.once is None else without_keys(due.once),
             upstream_id=answer.upstream_id,
             parameters={} if self._policy == "none" else wanted.parameters,
-            request=asking.content(office.content.redaction) if self._policy == "full" else None,
-            response=answer.content(office.content.redaction) if self._policy == "full" else None,
         )
 
     def _has_reached(self, failure: Refusal | None = None) -> bool:

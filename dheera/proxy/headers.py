@@ -9,7 +9,7 @@ can read. Back: without hop-by-hop lines, cookies, and promises about upstream's
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TypeAlias
@@ -232,12 +232,16 @@ def caller(fields: Fields, peer: IAddress, trusted: Sequence[Subnet] = ()) -> Ca
         peer=_origin(peer, chain, trusted) if trusted and chain else peer,
         host=told.get(b"host", b""),
         origin=told.get(b"origin", b""),
-        cross_site=told.get(b"sec-fetch-site", b"").strip().lower() == b"cross-site",
+        cross_site=b"sec-fetch-site" in told and told[b"sec-fetch-site"].strip().lower() == b"cross-site",
         forwarded=b"forwarded" in told or bool(chain),
         program=told.get(b"user-agent", b""),
-        end_user=next((told[name] for name in END_USER_HEADERS if told.get(name)), b""),
+        end_user=b"" if told.keys().isdisjoint(END_USER_HEADERS) else _first_said(told, END_USER_HEADERS),
         tags=told.get(b"x-dheera-tags", b""),
     )
+
+
+def _first_said(told: Mapping[bytes, bytes], names: Iterable[bytes]) -> bytes:
+    return next((told[name] for name in names if told.get(name)), b"")
 
 
 def _origin(peer: IAddress, chain: list[bytes], trusted: Sequence[Subnet]) -> IAddress:

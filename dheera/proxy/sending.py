@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -73,7 +72,6 @@ Answers with which upstream says that it has done nothing.
 """
 
 
-@define(eq=False)
 class Sending:
     """
     Sends one request.
@@ -81,14 +79,16 @@ class Sending:
     :param target: of upstream, with the base's prefix.
     """
 
-    _request: Request
-    _upstream: Upstream
-    _account: Account
-    _target: bytes
-    _turn: Turn | None = field(default=None, init=False)
-    _tried: Sequence[Credential] = field(default=(), init=False)
-    _refused: Sequence[Turn] = field(default=(), init=False)
-    _is_informed: bool = field(default=False, init=False)
+    _turn: Turn | None = None
+    _tried: Sequence[Credential] = ()
+    _refused: Sequence[Turn] = ()
+    _is_informed = False
+
+    def __init__(self, request: Request, upstream: Upstream, account: Account, target: bytes) -> None:
+        self._request = request
+        self._upstream = upstream
+        self._account = account
+        self._target = target
 
     def begin(self) -> Deferred[Response]:
         """
@@ -103,7 +103,7 @@ class Sending:
         if upstream.credentials is None:
             return self._send(upstream.authorization)
         self._turn = self._choose(upstream.credentials)
-        self._account.tries.key = self._turn.credential.name
+        self._account.tries.use(self._turn.credential.name)
         return self._send_in_turn(self._turn)
 
     async def go_on(self, result: Response | ConnectFailed) -> Response:

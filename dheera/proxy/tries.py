@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import define, field
 from msgspec import structs
 
 from dheera.errors import AnswerCut
@@ -15,10 +14,9 @@ from dheera.records import Try
 MICRO = 1_000_000
 
 
-@define(eq=False)
 class Tries:
     """
-    The tries of one call.
+    The tries of one call. Most go well the first time: so what is seldom set is set only then.
 
     :param clock: monotonic seconds.
     :ivar count: how often it was sent.
@@ -26,23 +24,35 @@ class Tries:
     :ivar key: the name of the key that it was sent with; ``None`` where there is only one.
     :ivar before: all that were in vain. If it was to be sent again and was not, since its client left, the last is one.
     :ivar is_out: it was sent, and is not waiting to be sent again: upstream may do something for it.
+    :ivar is_plain: it was sent once, where there is only one key. Records need not say so.
     """
 
-    _clock: Callable[[], float]
-    count: int = field(default=0, init=False)
-    first_sent: float = field(default=0.0, init=False)
-    key: str | None = field(default=None, init=False)
-    _sent: float = field(default=0.0, init=False)
-    before: Sequence[Try] = field(default=(), init=False)
-    is_out: bool = field(default=False, init=False)
-    _dropped_at: float = field(default=0.0, init=False)
+    count = 0
+    first_sent = 0.0
+    key: str | None = None
+    before: Sequence[Try] = ()
+    is_out = False
+    is_plain = False
+    _sent = 0.0
+    _dropped_at = 0.0
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
 
     def begin(self) -> None:
         """
         It is sent the first time.
         """
-        self.count, self.is_out = 1, True
+        self.count = 1
+        self.is_out = self.is_plain = True
         self.first_sent = self._sent = self._clock()
+
+    def use(self, key: str) -> None:
+        """
+        It is sent with one of several keys.
+        """
+        self.key = key
+        self.is_plain = False
 
     def seconds(self) -> float:
         """
@@ -60,7 +70,7 @@ class Tries:
         self._dropped_at = self._clock()
         took = int((self._dropped_at - self._sent) * MICRO)
         self.before = [*self.before, Try(key=self.key, status=status, error=error, duration_us=took)]
-        self.is_out = False
+        self.is_out = self.is_plain = False
 
     def again(self, key: str | None) -> None:
         """

@@ -4,8 +4,9 @@ An API as exchanges call it, Mistral's own or one like it: treq's client above `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Any
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
@@ -56,6 +57,7 @@ class Upstream:
     :param prefix: of its paths here.
     :param priced: its calls cost what the price list says; else they are free.
     :ivar base: where it is.
+    :ivar notes: what records say of it, by the names of `records.Begun`; of Mistral's own nothing.
     :ivar lacks_key: it needs one, and has none.
     """
 
@@ -82,6 +84,7 @@ class Upstream:
         self.name = name
         self.prefix = prefix
         self.priced = priced
+        self.notes: Mapping[str, Any] = {} if name == MISTRAL and priced else {"upstream": name, "priced": priced}
         self._client = Client(agent)
         self.authorization = authorization
         self.lacks_key = authorization is None and credentials is None and name == MISTRAL

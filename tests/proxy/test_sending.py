@@ -210,6 +210,7 @@ class WaitingTests(SendingTestCase):
             record = self.record()
             self.assertEqual(("client_left", 0, 1), (record.outcome, record.cost_nano_usd, record.attempts))
             self.assertEqual([Try(status=429)], record.tries)
+            self.assertNotIn("dheera_upstream_retries_total{", self.house.metrics.text().decode())
 
     def test_left_and_read(self) -> None:
         """
