@@ -191,18 +191,16 @@ class _Thorough(tcp.Port):
 
     rests = False
 
-    def connectionLost(self, reason: Failure) -> None:
+    def _closeSocket(self, orderly: bool) -> None:  # noqa: FBT001, N802 - Twisted's signature
         """
-        Take all that wait, then close.
+        Take all that wait, then close at once: whoever comes between the two is reset.
         """
-        if self.rests:
-            tcp.Port.connectionLost(self, reason)
-            return
-        self.disconnecting = False
-        self.numberAccepts = _ALL
-        self.doRead()
-        self.disconnecting = True
-        tcp.Port.connectionLost(self, reason)
+        if not self.rests:
+            self.disconnecting = False
+            self.numberAccepts = _ALL
+            self.doRead()
+            self.disconnecting = True
+        tcp.Port._closeSocket(self, orderly)  # noqa: SLF001 - where Twisted closes it
 
 
 _ALL = 1 << 20
@@ -236,6 +234,12 @@ class UnixPort(_Thorough, unix.Port):
         self.connected = True
         self.numberAccepts = 100
         self.startReading()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        Closed, and nothing else.
+        """
+        tcp.Port.connectionLost(self, reason)
 
 
 def in_url(scheme: str, address: IAddress) -> str:
