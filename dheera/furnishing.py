@@ -146,14 +146,11 @@ def refurnish(walls: Walls, before: Furniture, config: Config) -> Furniture:
     :raises ConfigurationError: with all that is wrong; then all stays as it was.
     """
     choices = read_choices(config, os.environ, tools_for(walls.reactor, config, os.environ, walls.courier))
-    listen = config.listen
-    shown = None
-    if walls.certificate is not None and listen.tls_certificate is not None:
-        shown = (listen.tls_certificate, listen.tls_key or listen.tls_certificate)
     furniture = furnish(walls, config, choices, before)
     # From here on nothing fails, and nothing waits until all is in force.
-    if walls.certificate is not None and shown is not None:
-        walls.certificate.change(*shown)
+    certificate = config.listen.tls_certificate
+    if walls.certificate is not None and certificate is not None:
+        walls.certificate.change(certificate, config.listen.tls_key or certificate)
     put_in_force(walls, furniture)
     if isinstance(before.gate, KeyGate) and not isinstance(furniture.gate, KeyGate):
         before.gate.close()
