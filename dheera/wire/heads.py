@@ -23,6 +23,19 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-
 _TOKEN_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 
 
+class Memo:
+    """
+    Where whoever answers a request keeps what it has made of the head, for the next one that has the same.
+
+    :ivar made: it must not depend on how long the body is. Whoever finds something here asks whether it is its own.
+    """
+
+    __slots__ = ("made",)
+
+    def __init__(self) -> None:
+        self.made: object = None
+
+
 class Framing(Struct, frozen=True, gc=False):
     """
     How a request's body is delimited, and what the head asks of the connection.
@@ -35,6 +48,28 @@ class Framing(Struct, frozen=True, gc=False):
     length: int | None
     expects_continue: bool
     upgrade: bytes | None
+
+
+class Head(Struct, frozen=True):
+    """
+    One request head, checked.
+
+    :param version: ``"1.1"`` or ``"1.0"``.
+    :param keep_alive: the client would send another request on this connection.
+    :param memo: of all heads that came one after the other on this connection and are the same, but for the length of
+        the body.
+    """
+
+    method: bytes
+    target: bytes
+    version: str
+    fields: Fields
+    framing: Framing
+    keep_alive: bool
+    memo: Memo
+
+    def __repr__(self) -> str:
+        return f"<Head {self.method!r} {self.target!r}>"  # the credential is among the fields
 
 
 def check_request_line(head: bytes) -> None:

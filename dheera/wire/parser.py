@@ -12,7 +12,6 @@ from httptools import (
     HttpParserUpgrade,
     HttpRequestParser,
 )
-from msgspec import Struct
 
 from dheera.errors import BodyTooLarge, MalformedRequest
 from dheera.wire.body import RequestBody, too_large
@@ -20,7 +19,8 @@ from dheera.wire.chunks import ChunkCounter
 from dheera.wire.heads import (
     HEAD_END,
     Fields,
-    Framing,
+    Head,
+    Memo,
     check_fields,
     check_partial_head,
     check_request_line,
@@ -28,25 +28,7 @@ from dheera.wire.heads import (
     too_long,
 )
 from dheera.wire.limits import ServerLimits
-
-
-class Head(Struct, frozen=True, gc=False):
-    """
-    One request head, checked.
-
-    :param version: ``"1.1"`` or ``"1.0"``.
-    :param keep_alive: the client would send another request on this connection.
-    """
-
-    method: bytes
-    target: bytes
-    version: str
-    fields: Fields
-    framing: Framing
-    keep_alive: bool
-
-    def __repr__(self) -> str:
-        return f"<Head {self.method!r} {self.target!r}>"  # the credential is among the fields
+from dheera.wire.repeats import Repeatable
 
 
 class RequestParser:
@@ -62,6 +44,8 @@ class RequestParser:
     def __init__(self, limits: ServerLimits) -> None:
         self.limits = limits
         self._llhttp = HttpRequestParser(self)
+        self._is_spent = False
+        self._last: Repeatable | None = None
         self._fields: Fields = []
         self._target = b""
         self._keep_alive = False
@@ -77,6 +61,10 @@ class RequestParser:
         """
         The next head, or ``None`` while it is incomplete.
         """
+        if self._last is not None:
+            again = self._last.again(data, self.limits)
+            if again is not None:
+                return again
         start = 0
         while data.startswith(b"\r\n", start):  # RFC 9112 §2.2
             start += 2
@@ -90,10 +78,17 @@ class RequestParser:
             return None, data
         if end > limit:
             raise too_long(data, limit)
-        head = data[:end]
-        check_request_line(head)
+        written = data[:end]
+        head = self._parsed(written)
+        self._last = Repeatable.of(written, head, self.limits)
+        return head, data[end:]
+
+    def _parsed(self, written: bytes) -> Head:
+        check_request_line(written)
         self._fields = []
-        upgrades = self._feed(head)
+        if self._is_spent:
+            self._llhttp = HttpRequestParser(self)
+        upgrades = self._feed(written)
         method: bytes = self._llhttp.get_method()
         version: str = self._llhttp.get_http_version()
         check_target(method, self._target)
@@ -102,32 +97,32 @@ class RequestParser:
         framing = check_fields(method, version, self._fields)
         if framing.length is not None and framing.length > self.limits.body_bytes:
             raise BodyTooLarge(too_large(self.limits.body_bytes))
-        taken = Head(method, self._target, version, self._fields, framing, self._keep_alive)
-        if upgrades and framing.has_body:
-            self._restart(framing.length)
-        return taken, data[end:]
+        head = Head(method, self._target, version, self._fields, framing, self._keep_alive, Memo())
+        self._is_spent = upgrades or bool(framing.length)
+        if upgrades and framing.has_body and framing.length is None:
+            self._restart()
+        return head
 
-    def _restart(self, length: int | None) -> None:
+    def _restart(self) -> None:
         """
         Behind an ``Upgrade`` header llhttp takes what follows for another protocol. We did not agree to that: a body is
         a body.
         """
-        framing = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
         self._fields = []
         self._llhttp = HttpRequestParser(self)
-        self._llhttp.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        self._llhttp.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
     def begin_body(self, body: RequestBody, length: int | None) -> None:
         """
         The body of the last head goes to *body*.
         """
         if length == 0:
-            body.end()  # llhttp is through with it already
+            body.end()
             return
         self._body, self._left = body, length
         if length is None:
             self._chunks = ChunkCounter()
-        self._chaff, self._trailed, self._ended = 0, False, False
+            self._chaff, self._trailed, self._ended = 0, False, False
 
     def body(self, data: bytes) -> bytes:
         """
@@ -137,13 +132,21 @@ class RequestParser:
         if body is None or not data:
             return data
         if self._left is None:
-            stop = self._chunks.end(data)
-        else:
-            stop = min(self._left, len(data))
-            self._left -= stop
+            return self._chunked(body, data)
+        # llhttp would only count: the length has been judged with the head.
+        piece = data if len(data) <= self._left else data[: self._left]
+        self._left -= len(piece)
+        body.deliver(piece)
+        if not self._left:
+            self._body = None
+            body.end()
+        return data[len(piece) :]
+
+    def _chunked(self, body: RequestBody, data: bytes) -> bytes:
+        stop = self._chunks.end(data)
         self._pieces = []
         self._feed(data[:stop])
-        if self._left is None and self._chunks.done != self._ended:
+        if self._chunks.done != self._ended:
             raise MalformedRequest("Where the body ends is not clear (RFC 9112 section 7.1).")
         piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         # Chunk extensions and trailers count as well: they could go on for ever.

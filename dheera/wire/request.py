@@ -18,12 +18,11 @@ from twisted.web.http import datetimeToString
 from twisted.web.http_headers import Headers
 
 from dheera.errors import Refusal
-from dheera.wire.heads import Fields
+from dheera.wire.heads import Fields, Head
 
 if TYPE_CHECKING:
     from dheera.wire.body import RequestBody
     from dheera.wire.channel import Channel
-    from dheera.wire.parser import Head
     from dheera.wire.server import Server
 
 TREE_DEPTH = 4

@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.errors import BodyTooLarge, MalformedRequest
 from dheera.wire.body import RequestBody
+from dheera.wire.heads import Head
 from dheera.wire.limits import ServerLimits
-from dheera.wire.parser import Head, RequestParser
+from dheera.wire.parser import RequestParser
 from tests import strategies
 from tests.wire.probes import CHUNKED, GET, HELLO, LAST, POST
 from tests.wire.reference import CHUNK, Fields
