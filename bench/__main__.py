@@ -19,6 +19,7 @@ class Commands(click.Group):
 
     ELSEWHERE: Mapping[str, str] = {
         "measure": "bench.measuring",
+        "guard": "bench.guard",
     }
     """
     The module of each. What it defines there bears the command's name.

@@ -5,7 +5,8 @@ that is a script of bytes or a ``Resource``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from attrs import field, frozen
@@ -18,12 +19,12 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from dheera.allowances.room import Allowances
-from dheera.bookkeeping import Spool
+from dheera.bookkeeping import Lives, Spool
 from dheera.boundaries import Gate
 from dheera.call_ids import new_call_id
 from dheera.content import ContentRules
 from dheera.customers import EndUsers
-from dheera.entities import now
+from dheera.entities import now as machine_time
 from dheera.gate import make_key_gate
 from dheera.keys import Secret, WeightedKey
 from dheera.limits import Limits
@@ -52,6 +53,7 @@ from dheera.settings import (
     OtherUpstream,
 )
 from dheera.spool.memory import MemorySpool
+from dheera.stores import Stores
 from dheera.stores.memory import MemoryStore
 from dheera.stores.memory_allowances import MemoryAllowances
 from dheera.stores.memory_ledger import MemoryBooks
@@ -140,6 +142,12 @@ class House:
     :param api_keys: of upstream, in place of the one.
     :param upstreams: beside it.
     :param clock: of the store that counts allowances.
+    :param stores: in place of those in memory.
+    :param lives: of *spool*, if there is one.
+    :param spends: what a key has spent, in place of ``spends``.
+    :param notice: shown each record of a call that was let in.
+    :param network: in place of a new one.
+    :param now: aware, in UTC.
     """
 
     def __init__(
@@ -164,8 +172,15 @@ class House:
         balance: BalanceSettings | None = None,
         upstreams: Mapping[str, OtherUpstream] | None = None,
         clock: Clock = machine_clock,
+        stores: Stores | None = None,
+        lives: Lives | None = None,
+        spends: Callable[[str], Usd | None] | None = None,
+        notice: Callable[[Record], None] = lambda _: None,
+        network: Network | None = None,
+        now: Callable[[], datetime] = machine_time,
     ) -> None:
-        self.network = Network()
+        self.now = now
+        self.network = network or Network()
         self.script = Script(self.network)
         self.network.listen(
             self.script if resource is None else Server(self.network, resource, server_limits or ServerLimits())
@@ -187,6 +202,8 @@ class House:
         shelves = Shelves()
         self.store, self.counts = MemoryStore(shelves), MemoryAllowances(shelves, clock=clock)
         self.books = MemoryBooks(shelves, settle=self.counts.settle)
+        self.stores = stores or Stores(directory=self.store, books=self.books, allowances=self.counts)
+        directory = self.stores.directory
         self.spool = MemorySpool()
         self.read = self.spool.reader("test")
         self.prices = PriceList.load(prices or {})
@@ -196,8 +213,8 @@ class House:
             spool=spool or self.spool,
             prices=self.prices,
             tally=self.metrics,
-            spends=self.spends.get,
-            notice=lambda _: None,
+            spends=spends or self.spends.get,
+            notice=notice,
             node="test",
             content=content or ContentRules(),
             clock=self.network.seconds,
@@ -207,9 +224,15 @@ class House:
         self.headroom = Headroom(self.keys.inspected_together_bytes)
         rules = allowances or AllowanceSettings()
         self.allowances = Allowances(
-            self.network, self.counts, rules, lives=self.spool.lives, node="test", alert=self.alerts.append
+            self.network,
+            self.stores.allowances,
+            rules,
+            lives=lives or self.spool.lives,
+            node="test",
+            alert=self.alerts.append,
+            now=now,
         )
-        self.end_users = EndUsers(self.network, self.store, end_user_limits or LimitSettings())
+        self.end_users = EndUsers(self.network, directory, end_user_limits or LimitSettings())
         affording = Affording(
             self.allowances,
             self.end_users,
@@ -235,14 +258,14 @@ class House:
         )
         self.site = Server(self.network, Branch(), server_limits or ServerLimits(), _stamp)
         office = Office(
-            store=self.store,
-            books=self.books,
-            allowances=self.counts,
+            store=directory,
+            books=self.stores.books,
+            allowances=self.stores.allowances,
             now=now,
             strict_fields=self.keys.strict_fields,
         )
-        authority = KeyAuthority(self.gate, self.store)
-        watch = Watch(draining=lambda: self.site.draining, store=self.store, in_flight=lambda: self.metrics.in_flight)
+        authority = KeyAuthority(self.gate, directory)
+        watch = Watch(draining=lambda: self.site.draining, store=directory, in_flight=lambda: self.metrics.in_flight)
         self.site.resource = make_root(
             self.exchanges,
             self.upstreams,
@@ -251,19 +274,21 @@ class House:
             MetricsPage(self.metrics),
             lambda page: Guarded(page, authority, trusted),
         )
-        self.store.open()
+        directory.open()
         Deferred.fromCoroutine(self.end_users.open())
 
     def make_upstreams(self, before: Mapping[str, Upstream] | None) -> Mapping[str, Upstream]:
         """
         Upstreams, after those *before*.
         """
-        return make_upstreams(self.network, self.config, lambda _: self.agent, before, self.alerts.append)
+        return make_upstreams(self.network, self.config, lambda _: self.agent, before, self.alerts.append, self.now)
 
     def _gate(self, master_key: str | None, *, open_to_network: bool) -> Gate:
         if master_key is None:
             return OpenGate(to_network=open_to_network)
-        return make_key_gate(self.network, self.store, Secret(master_key), self.keys)
+        return make_key_gate(
+            self.network, self.stores.directory, Secret(master_key), self.keys, lambda: self.now().timestamp()
+        )
 
     def records(self) -> list[Record]:
         """
