@@ -9,10 +9,10 @@ from uuid import RFC_4122, UUID
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.call_ids import new_call_id
+from dheera.call_ids import CallIds, new_call_id
 
 
-class CallIds(SynchronousTestCase):
+class CallIdTests(SynchronousTestCase):
     """
     UUIDs of version 7.
     """
@@ -21,8 +21,9 @@ class CallIds(SynchronousTestCase):
         """
         Each is a UUID of version 7 and of the RFC's variant, in its usual spelling.
         """
-        for _ in range(2000):
-            text = new_call_id()
+        call_ids = CallIds()
+        for make in (new_call_id, call_ids.next) * 1000:
+            text = make()
             uuid = UUID(text)
             self.assertEqual((text, 7, RFC_4122), (str(uuid), uuid.version, uuid.variant))
 
@@ -38,8 +39,8 @@ class CallIds(SynchronousTestCase):
         """
         No two are alike, and no bit beyond time, version and variant is always the same.
         """
-        drawn = [UUID(new_call_id()).int for _ in range(2000)]
-        self.assertEqual(2000, len(set(drawn)))
+        drawn = [UUID(make()).int for make in (new_call_id, CallIds().next, CallIds().next) for _ in range(2000)]
+        self.assertEqual(6000, len(set(drawn)))
         ones = zeros = 0
         for number in drawn:
             ones |= number

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from dheera.allowances.hold import Hold
 from dheera.bookkeeping import Spool, Tally
 from dheera.boundaries import Admission, Caller
+from dheera.call_ids import CallIds
 from dheera.content import Capture, ContentPolicy, ContentRules
 from dheera.endpoints import OTHER, endpoint_of
 from dheera.errors import ConnectFailed, Refusal, Unavailable
@@ -63,13 +64,14 @@ class Accountant:
     content: ContentRules
     clock: Callable[[], float]
     now: Callable[[], datetime]
+    _call_ids: CallIds = field(factory=CallIds, init=False)
 
-    def open(self, request: Request, call_id: str, upstream: Upstream) -> Account:
+    def open(self, request: Request, upstream: Upstream) -> Account:
         """
         The account of an exchange with *upstream* that begins now.
         """
         self.tally.began()
-        clock = self.clock
+        clock, call_id = self.clock, self._call_ids.next()
         return Account(self, request, upstream, call_id, clock(), self.now(), AnswerWatch(clock), Tries(clock))
 
 

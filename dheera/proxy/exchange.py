@@ -12,7 +12,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dheera.boundaries import Gate
-from dheera.call_ids import new_call_id
 from dheera.errors import ClientLeft, ConnectFailed, Refusal, Unavailable, UpstreamError
 from dheera.lifecycle import Hurry
 from dheera.proxy.accounting import Account, Accountant
@@ -113,8 +112,8 @@ class Exchanges:
         Run the exchange of *request* with *upstream* to its end. The client's leaving cancels it, unless its answer is
         to be read all the same.
         """
-        call_id = new_call_id()
-        account = self._accountant.open(request, call_id, upstream)
+        account = self._accountant.open(request, upstream)
+        call_id = account.call_id
         exchange = Deferred.fromCoroutine(self._run(request, upstream, call_id, account))
         if not exchange.called:
             request.when_left(lambda: self._left(exchange, account))
