@@ -31,11 +31,18 @@ class Gist:
     _error: str | None = None
     _tries_left: int = _MOST_TRIES
 
+    @property
+    def looks_for_model(self) -> bool:
+        """
+        Whether none is known yet. After some tries it is not worth the time.
+        """
+        return self._model is None and self._tries_left > 0
+
     def asks_for_model(self, content: bytes) -> bool:
         """
-        Whether *content* may name the model, and none is known yet. After some tries it is not worth the time.
+        Whether *content* may name the model, and that is looked for.
         """
-        if self._model is not None or self._tries_left == 0 or b'"model"' not in content:
+        if not self.looks_for_model or b'"model"' not in content:
             return False
         self._tries_left -= 1
         return True

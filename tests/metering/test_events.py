@@ -190,6 +190,16 @@ class FramingTests(SynchronousTestCase):
         """
         self.assertEqual(read(stream), read(*[stream[at : at + 1] for at in range(len(stream))]))
 
+    @given(st.lists(st.sampled_from([each for each in PIECES if len(each) < HELD_BYTES]), max_size=8).map(b"".join))
+    @example(b"data: a\n\n: b\n\ndata: c\ndata: d\n\n" + chunk("", usage=CHAT_USAGE) + DONE)
+    @example(b"data: a\n\n\n\n\ndata: b\n\ndata: [DONE]\n\ndata: c\n\n")
+    def test_many_at_once(self, events: bytes) -> None:
+        """
+        Nor if many come at once, when the model is known already and hardly one is worth a look.
+        """
+        first = chunk("a")
+        self.assertEqual(read(first, *[events[at : at + 1] for at in range(len(events))]), read(first, events))
+
     def test_length_is_no_matter(self) -> None:
         """
         At the length where events are no longer held, all is as before.
