@@ -256,6 +256,9 @@ def serve(given: Mapping[str, Any]) -> None:
     :param given: what the command line says.
     """
     ignore_early()
+    from dheera.reactor import install  # noqa: PLC0415 - other commands run Twisted's
+
+    install()
     from twisted.internet import reactor
 
     config = _configuration(given)
