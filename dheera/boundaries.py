@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 from attrs import field, frozen
-from msgspec import Struct
+from msgspec import Struct, structs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
 from dheera.entities import AnyEntity, AuditLine, Budget, Entity, Key, Team, User
-from dheera.keys import Digest
+from dheera.keys import Digest, digest
 from dheera.limits import UNLIMITED, Limits
 from dheera.models import ANY_MODEL, Models
 from dheera.money import Usd
@@ -35,6 +35,7 @@ class Caller(Struct, frozen=True, kw_only=True, gc=False):
     :param program: the ``User-Agent`` header.
     :param end_user: whom the caller says it acts for, in a header of ours or of LiteLLM's.
     :param tags: names under which the call is to be counted, separated by commas.
+    :ivar digest: of the credential, if there is one.
     """
 
     credential: bytes | None
@@ -47,6 +48,11 @@ class Caller(Struct, frozen=True, kw_only=True, gc=False):
     program: bytes = b""
     end_user: bytes = b""
     tags: bytes = b""
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if self.credential:
+            structs.force_setattr(self, "digest", digest(self.credential))
 
     def __repr__(self) -> str:
         return f"<Caller at {self.peer}>"
@@ -117,6 +123,15 @@ class Gate(Protocol):
         Find out whose key it is that *caller* offers, for what is not the Mistral API.
 
         :return: fails with a ``Refusal`` that says what to do.
+        """
+        ...
+
+    def admit_at_once(self, caller: Caller, method: bytes, target: bytes) -> Admission | None:
+        """
+        As `admit`, where nobody has to be asked.
+
+        :return: ``None``: somebody has.
+        :raises Refusal: it says what to do.
         """
         ...
 

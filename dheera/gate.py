@@ -116,16 +116,23 @@ class KeyGate:
             return succeed(known.bearer)
         return Deferred.fromCoroutine(self._find(caller)).addCallback(lambda found: found.bearer)
 
+    def admit_at_once(self, caller: Caller, method: bytes, target: bytes) -> Admission | None:
+        """
+        Let the bearer of a key that is at hand go where the key leads.
+        """
+        known = self._known(caller)
+        return None if known is None else self._let_through(known, method, target)
+
     def admit(self, caller: Caller, method: bytes, target: bytes) -> Deferred[Admission]:
         """
         Let the bearer of a key go where the key leads.
         """
         try:
-            known = self._known(caller)
-            if known is not None:
-                return succeed(self._let_through(known, method, target))
+            admission = self.admit_at_once(caller, method, target)
         except Refusal as refusal:
             return fail(refusal)
+        if admission is not None:
+            return succeed(admission)
         return Deferred.fromCoroutine(self._find(caller)).addCallback(self._let_through, method, target)
 
     def describe(self) -> str:
@@ -138,14 +145,7 @@ class KeyGate:
         """
         What *caller* offers, if it was seen before and still is good.
         """
-        credential = caller.credential
-        if caller.ambiguous:
-            raise BadRequest("Two different API keys were sent. Send one, as: Authorization: Bearer KEY")
-        if credential is None:
-            raise NotAuthenticated("No api key passed in. Send one as: Authorization: Bearer KEY")
-        if not credential:
-            raise NotAuthenticated("Malformed API Key. Send it as: Authorization: Bearer KEY")
-        offered = digest(credential)
+        offered = _offered(caller)
         if compare_digest(offered, self._master):
             return MASTER if self._comes_often(caller) else None
         found = self._keyring.held(offered)
@@ -162,7 +162,7 @@ class KeyGate:
         return True
 
     async def _find(self, caller: Caller) -> _Pass:
-        offered = digest(caller.credential or b"")
+        offered = _offered(caller)
         if self._keyring.knows(offered):
             # It opened something, and that may have changed; whoever has it is not guessing.
             return self._good(await self._keyring.look_up(offered))
@@ -270,6 +270,16 @@ def _made_of(grant: Grant) -> _Pass:
         key.expires_at.timestamp() if key.expires_at else inf,
         grant.until.timestamp() if grant.until else inf,
     )
+
+
+def _offered(caller: Caller) -> Digest:
+    if caller.ambiguous:
+        raise BadRequest("Two different API keys were sent. Send one, as: Authorization: Bearer KEY")
+    if caller.credential is None:
+        raise NotAuthenticated("No api key passed in. Send one as: Authorization: Bearer KEY")
+    if caller.digest is None:
+        raise NotAuthenticated("Malformed API Key. Send it as: Authorization: Bearer KEY")
+    return caller.digest
 
 
 def _known(refusal: Refusal, found: _Pass) -> Refusal:

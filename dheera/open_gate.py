@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from attrs import define
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IAddress
 
 from dheera.boundaries import Admission, Bearer, Caller, Gate
@@ -21,6 +21,8 @@ from dheera.errors import NotAllowed
 _APPLICATION = re.compile(rb"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:https?://)?(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*)(?::[0-9]*)?")
 _LOCALHOST = IPv4("127.0.0.1")
+
+ANYONE = Admission(alias="anyone")
 
 
 @define(eq=False)
@@ -47,34 +49,34 @@ class OpenGate:
             )
         )
 
-    def admit(self, caller: Caller, method: bytes, target: bytes) -> Deferred[Admission]:  # noqa: ARG002 - all are alike
+    def admit_at_once(self, caller: Caller, method: bytes, target: bytes) -> Admission:  # noqa: ARG002 - all are alike
         """
         Let anybody on this machine in.
         """
         if not self.to_network:
             if not is_local(caller.peer):
-                return fail(
-                    NotAllowed(
-                        "No master key is set, so only this machine is served. Set DHEERA_AI_MASTER_KEY, or set "
-                        "open_to_network = true in the configuration to serve everybody without a key."
-                    )
+                raise NotAllowed(
+                    "No master key is set, so only this machine is served. Set DHEERA_AI_MASTER_KEY, or set "
+                    "open_to_network = true in the configuration to serve everybody without a key."
                 )
             if caller.forwarded:
-                return fail(
-                    NotAllowed(
-                        "No master key is set, so only this machine is served, but this request comes through another "
-                        "proxy. Set DHEERA_AI_MASTER_KEY, or set open_to_network = true in the configuration."
-                    )
+                raise NotAllowed(
+                    "No master key is set, so only this machine is served, but this request comes through another "
+                    "proxy. Set DHEERA_AI_MASTER_KEY, or set open_to_network = true in the configuration."
                 )
             ours = _cannot_be_rebound(caller.host) and _is_of_this_machine(caller.origin)
             if caller.cross_site or not ours:
-                return fail(
-                    NotAllowed(
-                        "No master key is set, so requests must be addressed to localhost or an IP address, and web "
-                        "pages from elsewhere may not send any. Set DHEERA_AI_MASTER_KEY to lift this."
-                    )
+                raise NotAllowed(
+                    "No master key is set, so requests must be addressed to localhost or an IP address, and web "
+                    "pages from elsewhere may not send any. Set DHEERA_AI_MASTER_KEY to lift this."
                 )
-        return succeed(Admission(alias="anyone"))
+        return ANYONE
+
+    def admit(self, caller: Caller, method: bytes, target: bytes) -> Deferred[Admission]:
+        """
+        The same; nobody ever has to be asked.
+        """
+        return maybeDeferred(self.admit_at_once, caller, method, target)
 
     def describe(self) -> str:
         """

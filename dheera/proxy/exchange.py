@@ -17,12 +17,12 @@ from dheera.lifecycle import Hurry
 from dheera.proxy.accounting import Account, Accountant
 from dheera.proxy.affording import Affording
 from dheera.proxy.capacity import Capacity
-from dheera.proxy.headers import Subnet, caller, downward
+from dheera.proxy.errand import errand_of
+from dheera.proxy.headers import Subnet, downward
 from dheera.proxy.inspection import inspect
 from dheera.proxy.notes import place
 from dheera.proxy.relay import listen, relay
 from dheera.proxy.sending import DECLINED, Sending
-from dheera.proxy.target import map_target
 from dheera.proxy.tunnel import tunnel
 from dheera.proxy.upstream import Upstream
 from dheera.wire.body import RequestBody
@@ -159,18 +159,17 @@ class Exchanges:
             account.waited(self._accountant.clock() - since)
 
     async def _exchange(self, request: Request, upstream: Upstream, call_id: bytes, account: Account) -> None:
-        fields = request.fields
-        target = map_target(request.uri, upstream.base, upstream.prefix)
-        path = target[len(upstream.base.prefix) :]
-        asking = caller(fields, request.client, self._trusted)
+        errand = errand_of(request, upstream, self._trusted)
+        asking, path = errand.caller, errand.path
         account.asked(asking, path)
-        admission = await self._gate.admit(asking, request.method, path)
+        gate, method = self._gate, request.method
+        admission = gate.admit_at_once(asking, method, path) or await gate.admit(asking, method, path)
         account.admitted(admission)
         capacity = self._capacity
         if capacity is not None and not capacity.take():
             await _wait(capacity, place(asking.peer) if admission.key is None else admission.key.id, account)
             # Meanwhile its key may have been blocked, or have other limits.
-            admission = await self._gate.admit(asking, request.method, path)
+            admission = await gate.admit(asking, method, path)
             account.admitted(admission)
         account.has_place = True
         if admission.models is not None:
@@ -184,7 +183,7 @@ class Exchanges:
         if body is not None and not body.complete:
             await self._gather(body, account)
         account.begin()
-        sending = Sending(request, upstream, account, target)
+        sending = Sending(request, upstream, account, errand)
         try:
             response = await sending.begin()
         except ConnectFailed as failed:

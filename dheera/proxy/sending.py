@@ -24,10 +24,12 @@ from dheera.proxy.credentials import (
     Credentials,
     Turn,
 )
-from dheera.proxy.headers import interim, upward
+from dheera.proxy.errand import Errand
+from dheera.proxy.headers import interim
 from dheera.proxy.retrying import asked_seconds
 from dheera.proxy.upstream import Upstream
 from dheera.wire.heads import Fields
+from dheera.wire.outgoing import Outgoing
 from dheera.wire.request import Request
 from dheera.wire.response import Response
 
@@ -76,7 +78,7 @@ class Sending:
     """
     Sends one request.
 
-    :param target: of upstream, with the base's prefix.
+    :param errand: what its head asks for.
     """
 
     _turn: Turn | None = None
@@ -84,11 +86,11 @@ class Sending:
     _refused: Sequence[Turn] = ()
     _is_informed = False
 
-    def __init__(self, request: Request, upstream: Upstream, account: Account, target: bytes) -> None:
+    def __init__(self, request: Request, upstream: Upstream, account: Account, errand: Errand) -> None:
         self._request = request
         self._upstream = upstream
         self._account = account
-        self._target = target
+        self._errand = errand
 
     def begin(self) -> Deferred[Response]:
         """
@@ -213,13 +215,16 @@ class Sending:
 
     def _send(self, authorization: bytes | None) -> Deferred[Response]:
         request = self._request
-        return self._upstream.send(
-            request.method,
-            self._target,
-            upward(request.fields, authorization, websocket=request.upgrade_to is not None),
-            request.body,
-            self._inform,
-            retried=self._anew,
+        upstream = self._upstream
+        return upstream.send(
+            Outgoing(
+                origin=upstream.base.origin,
+                method=request.method,
+                lines=self._errand.written(authorization),
+                body=request.body,
+                informed=self._inform,
+                retried=self._anew,
+            )
         )
 
     def _anew(self) -> bool:

@@ -11,14 +11,12 @@ from typing import Any
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.iweb import IBodyProducer
 
 from dheera.proxy.credentials import Credentials
 from dheera.proxy.retrying import RetryBudget
 from dheera.proxy.target import PREFIX, Base
 from dheera.records import MISTRAL
 from dheera.wire.client import Agent
-from dheera.wire.heads import Fields
 from dheera.wire.outgoing import Outgoing
 from dheera.wire.response import Response
 
@@ -59,6 +57,7 @@ class Upstream:
     :ivar base: where it is.
     :ivar notes: what records say of it, by the names of `records.Begun`; of Mistral's own nothing.
     :ivar lacks_key: it needs one, and has none.
+    :ivar send: sends one request, as `Client.verbatim`.
     """
 
     def __init__(
@@ -85,36 +84,6 @@ class Upstream:
         self.prefix = prefix
         self.priced = priced
         self.notes: Mapping[str, Any] = {} if name == MISTRAL and priced else {"upstream": name, "priced": priced}
-        self._client = Client(agent)
+        self.send = Client(agent).verbatim
         self.authorization = authorization
         self.lacks_key = authorization is None and credentials is None and name == MISTRAL
-
-    def send(
-        self,
-        method: bytes,
-        target: bytes,
-        fields: Fields,
-        body: IBodyProducer | None,
-        informed: Callable[[int, bytes, Fields], None],
-        *,
-        retried: Callable[[], bool] | None = None,
-    ) -> Deferred[Response]:
-        """
-        Send one request.
-
-        :param informed: told of interim answers.
-        :param retried: as of `Outgoing`.
-        :return: fires with the head of the answer, its body to come; fails with an ``UpstreamError``. Cancel it to
-            close its connection.
-        """
-        return self._client.verbatim(
-            Outgoing(
-                origin=self.base.origin,
-                method=method,
-                target=target,
-                fields=fields,
-                body=body,
-                informed=informed,
-                retried=retried,
-            )
-        )

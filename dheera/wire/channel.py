@@ -201,8 +201,7 @@ class Channel(Protocol):
         self.persistent = head.keep_alive and head.version == "1.1" and not framing.upgrade
         self._continue = framing.expects_continue
         self._has_asked = True
-        self._request = request = Request(self)
-        request.head_received(head)
+        self._request = request = Request(self, head)
         if framing.has_body:
             self._body = request.body = RequestBody(self, framing.length)
             self._parser.begin_body(self._body, framing.length)

@@ -24,7 +24,7 @@ from dheera.wire.addresses import Host
 from dheera.wire.connection import Connection
 from dheera.wire.deadlines import Deadlines
 from dheera.wire.limits import ClientLimits
-from dheera.wire.outgoing import Origin, Outgoing, split
+from dheera.wire.outgoing import Origin, Outgoing, split, written
 from dheera.wire.racing import Port
 from dheera.wire.response import Response
 
@@ -86,7 +86,7 @@ class Agent:
         fields = [(name, value) for name, values in (headers or Headers()).getAllRawHeaders() for value in values]
         fields = [line for line in fields if line[0].lower() not in (b"host", b"content-length", b"transfer-encoding")]
         return self.send(  # type: ignore[return-value]  # a Response is an IResponse
-            Outgoing(origin=origin, method=method, target=target, fields=fields, body=bodyProducer)
+            Outgoing(origin=origin, method=method, lines=written(origin, method, target, fields), body=bodyProducer)
         )
 
     def send(self, outgoing: Outgoing) -> Deferred[Response]:

@@ -362,7 +362,7 @@ class Connection(Protocol):
         outgoing, answered, response = self._outgoing, self._answered, self._response
         if outgoing is None or answered is None or response is None:
             return
-        if not any(name.lower() == b"upgrade" for name, _ in outgoing.fields):
+        if not outgoing.upgrades:
             self._fail(Failure(BadAnswer("Upstream switched protocols unasked.")))
             return
         self._switched, self._rest = True, rest

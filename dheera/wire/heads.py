@@ -54,6 +54,7 @@ class Head(Struct, frozen=True):
     """
     One request head, checked.
 
+    :param path: the target without its query.
     :param version: ``"1.1"`` or ``"1.0"``.
     :param keep_alive: the client would send another request on this connection.
     :param memo: of all heads that came one after the other on this connection and are the same, but for the length of
@@ -62,6 +63,7 @@ class Head(Struct, frozen=True):
 
     method: bytes
     target: bytes
+    path: bytes
     version: str
     fields: Fields
     framing: Framing

@@ -7,7 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from attrs import define, field, frozen
+from attrs import frozen
+from msgspec import Struct
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
 from dheera.wire.body import RequestBody
@@ -56,37 +57,49 @@ def split(uri: bytes) -> tuple[Origin, bytes]:
     return Origin(scheme, match[2].decode("idna").strip("[]"), port, authority), target
 
 
-@define(eq=False, kw_only=True)
-class Outgoing:
+def written(origin: Origin, method: bytes, target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """
+    The request line and header lines of an `Outgoing`: *fields* in their order, and ``Host``.
+    """
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b" % (method, target, origin.authority, lines)
+
+
+class Outgoing(Struct, kw_only=True, eq=False):
     """
     One request to be sent.
 
-    :param fields: header lines, sent in this order; ``Host`` and the body's framing are added.
+    :param lines: its request line and header lines, as `written`; those of the body's framing are added.
     :param informed: told of each interim answer (code, reason, header lines).
     :param retried: asked whether it may be sent once more, and told thereby that it is.
     """
 
     origin: Origin
     method: bytes
-    target: bytes
-    fields: Sequence[tuple[bytes, bytes]] = field(repr=False)  # the credential is among them
+    lines: bytes
     body: IBodyProducer | None = None
     informed: Callable[[int, bytes, Fields], None] | None = None
     retried: Callable[[], bool] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Outgoing {self.method!r} to {self.origin}>"  # the credential is among the lines
+
+    @property
+    def upgrades(self) -> bool:
+        """
+        Whether it asks for another protocol.
+        """
+        return b"\r\nupgrade:" in self.lines.lower()
 
     def head(self) -> bytes:
         """
         The request line and header lines, as they go out.
         """
-        lines = [b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (self.method, self.target, self.origin.authority)]
-        lines += [b"%b: %b\r\n" % line for line in self.fields]
-        if self.body is not None:
-            if self.body.length is UNKNOWN_LENGTH:
-                lines.append(b"Transfer-Encoding: chunked\r\n")
-            else:
-                lines.append(b"Content-Length: %d\r\n" % self.body.length)
-        lines.append(b"\r\n")
-        return b"".join(lines)
+        if self.body is None:
+            return self.lines + b"\r\n"
+        if self.body.length is UNKNOWN_LENGTH:
+            return self.lines + b"Transfer-Encoding: chunked\r\n\r\n"
+        return b"%bContent-Length: %d\r\n\r\n" % (self.lines, self.body.length)
 
     def whole_body(self) -> bytes | None:
         """

@@ -97,7 +97,17 @@ class RequestParser:
         framing = check_fields(method, version, self._fields)
         if framing.length is not None and framing.length > self.limits.body_bytes:
             raise BodyTooLarge(too_large(self.limits.body_bytes))
-        head = Head(method, self._target, version, self._fields, framing, self._keep_alive, Memo())
+        target = self._target
+        head = Head(
+            method,
+            target,
+            target.partition(b"?")[0],
+            version,
+            self._fields,
+            framing,
+            self._keep_alive,
+            Memo(),
+        )
         self._is_spent = upgrades or bool(framing.length)
         if upgrades and framing.has_body and framing.length is None:
             self._restart()

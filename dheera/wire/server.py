@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, getChildForRequest
 from twisted.web.server import Site
 
 from dheera.errors import Refusal, Unavailable
@@ -33,7 +33,7 @@ class Server(Site):
     :ivar ended: what was left has been ended, by us.
     """
 
-    requestFactory = Request
+    requestFactory = Request  # type: ignore[assignment]  # which a channel of ours makes with a head
     noisy = False
 
     def __init__(
@@ -75,6 +75,14 @@ class Server(Site):
         A channel for a new connection.
         """
         return Channel(self)
+
+    def getResourceFor(self, request: Request) -> IResource:
+        """
+        The resource that *request* is for.
+        """
+        request.sitepath = []
+        found: IResource = getChildForRequest(self.resource, request)
+        return found
 
     def acceptableProtocols(self) -> list[bytes]:
         """

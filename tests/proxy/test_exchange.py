@@ -703,8 +703,11 @@ class Broken(Exchanging):
             def identify(self, _caller: Caller) -> Deferred[Bearer]:
                 raise NotImplementedError
 
-            def admit(self, _caller: Caller, _method: bytes, _target: bytes) -> Deferred[Admission]:
+            def admit_at_once(self, _caller: Caller, _method: bytes, _target: bytes) -> Admission | None:
                 raise RuntimeError("inside-canary")
+
+            def admit(self, _caller: Caller, _method: bytes, _target: bytes) -> Deferred[Admission]:
+                raise NotImplementedError
 
             def describe(self) -> str:
                 return "Broken."
@@ -736,6 +739,9 @@ class Broken(Exchanging):
 
             def identify(self, _caller: Caller) -> Deferred[Bearer]:
                 raise NotImplementedError
+
+            def admit_at_once(self, _caller: Caller, _method: bytes, _target: bytes) -> Admission | None:
+                return None
 
             def admit(self, _caller: Caller, _method: bytes, _target: bytes) -> Deferred[Admission]:
                 opened.append(Deferred(lambda _: left.append(True)))

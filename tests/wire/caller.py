@@ -18,7 +18,7 @@ from dheera.wire.body import RequestBody
 from dheera.wire.client import Agent
 from dheera.wire.heads import Fields
 from dheera.wire.limits import ClientLimits
-from dheera.wire.outgoing import Origin, Outgoing
+from dheera.wire.outgoing import Origin, Outgoing, written
 from dheera.wire.response import Response
 from tests.network import UPSTREAM_HOST, UPSTREAM_PORT, Network, Script
 
@@ -49,7 +49,9 @@ class Caller:
         Send a request.
         """
         answered = self.agent.send(
-            Outgoing(origin=origin, method=method, target=b"/", fields=fields, body=body, informed=informed)
+            Outgoing(
+                origin=origin, method=method, lines=written(origin, method, b"/", fields), body=body, informed=informed
+            )
         )
         self.network.settle()
         return answered

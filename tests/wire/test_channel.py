@@ -20,7 +20,7 @@ from dheera.proxy.headers import upward
 from dheera.wire.body import RequestBody
 from dheera.wire.channel import PIPELINE_BYTES
 from dheera.wire.limits import ServerLimits
-from dheera.wire.outgoing import Outgoing, split
+from dheera.wire.outgoing import Outgoing, split, written
 from dheera.wire.request import Request
 from tests import strategies
 from tests.wire import reference
@@ -269,7 +269,9 @@ class TestStreams(SynchronousTestCase):
             body = None if request.body is None else RequestBody(_Nobody(), length)
             fields = upward(asked.fields, b"Bearer real")
             origin = split(b"http://upstream/")[0]
-            outgoing = Outgoing(origin=origin, method=asked.method, target=asked.target, fields=fields, body=body)
+            outgoing = Outgoing(
+                origin=origin, method=asked.method, lines=written(origin, asked.method, asked.target, fields), body=body
+            )
             [crossed], end = reference.requests(outgoing.head() + asked.body)
             self.assertEqual((asked.method, asked.target, asked.body), (crossed.method, crossed.target, crossed.body))
             self.assertEqual("done", end)

@@ -32,7 +32,7 @@ from dheera.errors import AnswerCut, ConnectFailed, TooSlow, Unavailable
 from dheera.wire.body import RequestBody
 from dheera.wire.client import IDEMPOTENT, Agent
 from dheera.wire.limits import ClientLimits
-from dheera.wire.outgoing import Origin, Outgoing
+from dheera.wire.outgoing import Origin, Outgoing, written
 from dheera.wire.response import Response
 from tests.network import UPSTREAM_HOST, UPSTREAM_PORT
 from tests.wire.caller import OK, ORIGIN, Caller, NoSource, Upload, body_of, whole
@@ -388,7 +388,8 @@ class Again(SynchronousTestCase):
             self.caller = Caller()
             self.caller.send()
             self.caller.hear(EMPTY)
-            outgoing = Outgoing(origin=ORIGIN, method=b"PUT", target=b"/", fields=[], retried=lambda: may)  # noqa: B023
+            lines = written(ORIGIN, b"PUT", b"/", [])
+            outgoing = Outgoing(origin=ORIGIN, method=b"PUT", lines=lines, retried=lambda: may)  # noqa: B023
             answered = self.caller.agent.send(outgoing)
             self.caller.script.last.reset()
             self.assertEqual(2 if may else 1, len(self.caller.script.connections))
@@ -693,7 +694,7 @@ class TLS(TestCase):
         return Origin("https", "localhost", number, b"localhost:%d" % number)
 
     async def ask(self, origin: Origin) -> Response:
-        return await self.agent.send(Outgoing(origin=origin, method=b"GET", target=b"/", fields=[]))
+        return await self.agent.send(Outgoing(origin=origin, method=b"GET", lines=written(origin, b"GET", b"/", [])))
 
     async def leave(self) -> None:
         """
@@ -824,7 +825,7 @@ class Elsewhere(TestCase):
         places = []
         for address in ("127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.2"):
             directory.hosts["upstream.test"] = [address]
-            response = await agent.send(Outgoing(origin=origin, method=b"GET", target=b"/", fields=[]))
+            response = await agent.send(Outgoing(origin=origin, method=b"GET", lines=written(origin, b"GET", b"/", [])))
             places.append((response.whole(), agent.idle_connections))
         self.assertEqual(["127.0.0.1"] * 3 + ["127.0.0.2"] * 2, asked)
         self.assertEqual([(b"ok", 1)] * 5, places)

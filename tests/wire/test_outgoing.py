@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.wire.limits import ServerLimits
-from dheera.wire.outgoing import Origin, Outgoing, split
+from dheera.wire.outgoing import Origin, Outgoing, split, written
 from dheera.wire.parser import RequestParser
 from tests.strategies import names, targets, values
 from tests.wire.caller import ORIGIN, Upload, whole
@@ -87,7 +87,7 @@ class Heads(SynchronousTestCase):
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
         self.assertEqual(
             b"PATCH " + target + b" HTTP/1.1\r\nHost: 10.0.0.9:8000\r\n" + lines + b"\r\n",
-            Outgoing(origin=ORIGIN, method=b"PATCH", target=target, fields=fields).head(),
+            Outgoing(origin=ORIGIN, method=b"PATCH", lines=written(ORIGIN, b"PATCH", target, fields)).head(),
         )
 
     def test_framing(self) -> None:
@@ -101,7 +101,7 @@ class Heads(SynchronousTestCase):
             (Upload(7), b"Content-Length: 7"),
             (Upload(), b"Transfer-Encoding: chunked"),
         ]:
-            head = Outgoing(origin=ORIGIN, method=b"POST", target=b"/", fields=[], body=body).head()
+            head = Outgoing(origin=ORIGIN, method=b"POST", lines=written(ORIGIN, b"POST", b"/", []), body=body).head()
             self.assertEqual(b"POST / HTTP/1.1\r\nHost: 10.0.0.9:8000\r\n" + line + b"\r\n\r\n", head)
 
     def test_whole(self) -> None:
@@ -109,7 +109,7 @@ class Heads(SynchronousTestCase):
         A body is whole if it is all here; one that is still to come is not, whoever brings it.
         """
         for body, content in [(None, b""), (whole(b"abc"), b"abc"), (Upload(3), None)]:
-            outgoing = Outgoing(origin=ORIGIN, method=b"POST", target=b"/", fields=[], body=body)
+            outgoing = Outgoing(origin=ORIGIN, method=b"POST", lines=written(ORIGIN, b"POST", b"/", []), body=body)
             self.assertEqual(content, outgoing.whole_body())
 
 
@@ -123,7 +123,7 @@ class Hidden(SynchronousTestCase):
         Neither a request on its way out nor one that came in shows its header lines, which hold the credential.
         """
         fields = [(b"Authorization", b"Bearer sk-canary")]
-        outgoing = Outgoing(origin=split(b"http://a/")[0], method=b"GET", target=b"/", fields=fields)
+        outgoing = Outgoing(origin=ORIGIN, method=b"GET", lines=written(ORIGIN, b"GET", b"/", fields))
         self.assertNotIn("canary", repr(outgoing))
         head, _ = RequestParser(ServerLimits()).head(b"GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: sk-canary\r\n\r\n")
         self.assertIsNotNone(head)
