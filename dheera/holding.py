@@ -91,11 +91,14 @@ class Share(Struct, frozen=True, kw_only=True, gc=False):
 
 class Claim(Struct, frozen=True, kw_only=True, gc=False):
     """
-    All that a call may take.
+    All that a call may take; or that many calls may, one after the other: a *lease*, whose id is no call's.
+
+    :param ahead: it is a lease. That it is refused says nothing of the calls that might have come.
     """
 
     call_id: str
     shares: list[Share]
+    ahead: bool = False
 
 
 class Standing(Struct, frozen=True, kw_only=True, gc=False):
@@ -145,15 +148,19 @@ class Rated(Struct, frozen=True, kw_only=True, gc=False):
 
 class Release(Struct, frozen=True, kw_only=True, gc=False):
     """
-    That a call is over. To say it twice changes nothing more, but for its rates: see `repeated`.
+    That a call is over, or as much of a lease as nobody needs. To say it twice changes nothing more, but for its rates:
+    see `repeated`.
 
     :param usd: nano-dollars that it cost. So much stays held of its budgets until the ledger has the call
-        (`AllowanceStore` says more); 0 ends its holds on budgets now.
+        (`AllowanceStore` says more); 0 ends its holds on budgets now. Of a lease: what its calls have cost, and
+        those that are not over may cost, all together.
+    :param lasts: it is a lease, and calls of it are not over.
     """
 
     call_id: str
     usd: int = 0
     rates: list[Rated] = []
+    lasts: bool = False
 
 
 def repeated(release: Release) -> Release:
@@ -201,6 +208,7 @@ class Paid(Struct, frozen=True, kw_only=True, gc=False):
     :param subjects: whose budgets it counts against, as in `Allowance`.
     :param models: that it asked for, and that answered.
     :param started_us: when it began, in microseconds since the epoch.
+    :param lease: out of which its cost is paid; ``None`` if it had a hold of its own, or none.
     """
 
     call_id: str
@@ -208,6 +216,14 @@ class Paid(Struct, frozen=True, kw_only=True, gc=False):
     subjects: list[str]
     models: list[str]
     started_us: int
+    lease: str | None = None
+
+    @property
+    def held_as(self) -> str:
+        """
+        By which id it is found what was held for it.
+        """
+        return self.lease or self.call_id
 
 
 class Grown(Struct, frozen=True, kw_only=True, gc=False):
@@ -247,6 +263,10 @@ class AllowanceStore(Protocol):
     until then it is held, and after a `Release` it is exactly the cost. A hold whose owner does not extend it counts as
     used at its deadline, as a whole, and is put right when the record comes after all. What a record costs is also
     added to budgets of its subjects on which its call had no hold.
+
+    Of a lease, each record turns as much as its call cost from held to used. What was paid so is known to the hold, so
+    that ledger and owner need not know what the other has said: after the last `Release` what stays held is what all
+    calls of the lease cost, less what was paid.
     """
 
     def turn(self, turn: Turn) -> Deferred[Turned]:

@@ -30,7 +30,7 @@ _COUNTS_BY_MODEL: Mapping[str, Kind] = {"model_rpm_limit": "requests", "model_tp
 _PROVIDER = "mistral/"
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)  # those of a call name its desk
 class Limit:
     """
     One limit of one subject.

@@ -78,6 +78,7 @@ class Begun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     :param client: the address that the call came from.
     :param request_bytes: of the request's body, as announced; ``None`` if that is not known.
     :param held_nano_usd: what is held of the budgets that it concerns; ``None`` if there are none.
+    :param lease: the hold of many calls that it is part of (`holding.Claim`); ``None`` if it has one of its own.
     :param upstream: the name of the upstream that it goes to.
     :param priced: its cost is what the price list says; else it is free.
     """
@@ -100,6 +101,7 @@ class Begun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False, tag
     user_agent: str = ""
     request_bytes: int | None = None
     held_nano_usd: int | None = None
+    lease: str | None = None
     upstream: str = MISTRAL
     priced: bool = True
 

@@ -69,6 +69,7 @@ class Allowances:
         waiting = Waiting(self._lives.owner, int(self._settings.deadline_seconds * 1_000_000))
         self._turns = Turns(self._reactor, self._store, clock, waiting)
         self._taking = Taking(
+            self._reactor,
             self._turns,
             clock,
             goes_on=self._settings.when_store_down == "allow",
@@ -104,6 +105,7 @@ class Allowances:
         self._sweeping.stop()
         if self._sweep is not None:
             self._sweep.cancel()
+        self._taking.close()
         await self._turns.close()
 
     def take(self, call_id: str, limits: Sequence[Limit], *, nano: int, tokens: int) -> Deferred[Hold]:
@@ -117,7 +119,7 @@ class Allowances:
         return self._taking.take(call_id, limits, nano=nano, tokens=tokens)
 
     def _extend(self) -> None:
-        if self._taking.open_holds or self._turns.is_in_doubt:
+        if self._taking.is_holding or self._turns.is_in_doubt:
             self._turns.extend()
 
     async def _clear(self) -> None:

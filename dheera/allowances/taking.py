@@ -7,11 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 
 from dheera.allowances.claims import Windows, released, shares_of
 from dheera.allowances.clock import StoreClock
-from dheera.allowances.hold import Hold
+from dheera.allowances.desk import Applicant, Desk, Desks
+from dheera.allowances.hold import Hold, OwnHold
+from dheera.allowances.leases import Leases
 from dheera.allowances.refusals import alert_of, refusal_of
 from dheera.allowances.turns import Turns
 from dheera.errors import StoreAway
@@ -31,42 +34,75 @@ class Taking:
     Takes holds.
 
     :ivar goes_on: while nobody counts, calls are made without a hold.
-    :ivar open_holds: how many are not settled.
     """
 
+    _reactor: IReactorTime
     _turns: Turns
     _clock: StoreClock
     goes_on: bool = field(kw_only=True)
     _node: str = field(kw_only=True)
     _alert: Callable[[Alert], None] = field(kw_only=True)
-    open_holds: int = field(init=False, default=0)
+    _open: int = field(init=False, default=0)
     _windows: Windows = field(init=False, factory=Windows)
+    _leases: Leases = field(init=False)
+    _desks: Desks = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._leases = Leases(self._reactor, self._turns, self._clock)
+        self._desks = Desks(self._reactor, self._turns, self._clock, self._windows, self._leases)
+
+    @property
+    def is_holding(self) -> bool:
+        """
+        Whether there are holds that are not settled, or leases.
+        """
+        return self._open > 0 or bool(self._leases)
+
+    def close(self) -> None:
+        """
+        Give back what leases have left.
+        """
+        self._leases.close()
 
     def take(self, call_id: str, limits: Sequence[Limit], *, nano: int, tokens: int) -> Deferred[Hold]:
         """
         As `room.Allowances.take`.
         """
-        call = _Call(self, self._windows, call_id, limits, nano, tokens)
+        desk = self._desks.of(limits)
+        hold = None if desk is None else desk.draw(nano, tokens)
+        if hold is not None:
+            return succeed(hold)
+        call = _Call(self, self._windows, desk, call_id, limits, nano, tokens)
         call.compose(self._clock.at_us())
-        if call.claim.shares:
-            self._turns.ask(call)
-        else:
+        if not call.claim.shares:
             call.go_unheld()
+        elif desk is None or not desk.wait(call):
+            call.ask()
         return call.taken
 
-    def claim_again(self, call: _Call) -> None:
+    def claim(self, call: _Call, *, again: bool = False) -> None:
         """
-        The windows of its claim were not those of the store's clock.
+        Ask the store.
+
+        :param again: since the windows of its claim were not those of the store's clock, or there is more than before.
         """
-        self._turns.ask(call, again=True)
+        call.returns = self._leases.returns
+        self._turns.ask(call, again=again)
 
     def refuse(self, call: _Call, verdict: Verdict, place: int, at_us: int) -> None:
         """
-        Tell the caller, and, the first time, whoever should know.
+        Tell the caller, and, the first time, whoever should know. What leases of this process have left is given
+        back before a call is refused that wants it.
 
         :param place: of the share that does not fit.
         """
         which = call.wanted[place], call.claim.shares[place], verdict.standings[place]
+        if not verdict.first and not call.is_recalled:
+            # What leases gave back for another call, since this one has asked, may be enough for both.
+            call.is_recalled = True
+            if self._leases.recall(*which[1:]) or self._leases.returns != call.returns:
+                self.claim(call, again=True)
+                return
         if verdict.first:
             self._alert(alert_of(*which, at_us=at_us, node=self._node))
         call.fail(refusal_of(*which, at_us))
@@ -75,9 +111,9 @@ class Taking:
         """
         What the store has given.
         """
-        self.open_holds += 1
+        self._open += 1
         nano = next((share.amount for share in claim.shares if share.allowance.kind == "usd"), None)
-        return Hold(claim, verdict.standings, at_us, self._clock, self._end, nano)
+        return OwnHold(claim, verdict.standings, at_us, self._clock, self._end, nano)
 
     def give_back(self, claim: Claim, at_us: int) -> None:
         """
@@ -91,7 +127,7 @@ class Taking:
         """
         For a call that takes nothing, or of which nobody counts what it takes.
         """
-        return Hold(Claim(call_id=call_id, shares=[]), [], 0, self._clock, _forget)
+        return OwnHold(Claim(call_id=call_id, shares=[]), [], 0, self._clock, _forget)
 
     def lets_go_on(self, error: Exception) -> bool:
         """
@@ -100,7 +136,7 @@ class Taking:
         return self.goes_on and isinstance(error, StoreAway)
 
     def _end(self, release: Release | None) -> None:
-        self.open_holds -= 1
+        self._open -= 1
         if release is not None:
             self._turns.release(release)
 
@@ -110,18 +146,24 @@ class _Call:
     """
     Waits for its hold.
 
+    :param desk: that learns how its limits stand.
     :ivar wanted: the limits that the shares of its claim are of.
+    :ivar is_recalled: it was refused, and claims once more since leases may have given back what it wants.
+    :ivar returns: how often leases had given something back when it claimed.
     """
 
     _taking: Taking
     _windows: Windows
+    _desk: Desk | None
     _call_id: str
     _limits: Sequence[Limit]
-    _nano: int
-    _tokens: int
+    nano: int
+    tokens: int
     claim: Claim = field(init=False)
     wanted: list[Limit] = field(init=False)
     is_gone: bool = field(init=False, default=False)
+    is_recalled: bool = field(init=False, default=False)
+    returns: int = field(init=False, default=0)
     taken: Deferred[Hold] = field(init=False)
     _tries: int = field(init=False, default=0)
 
@@ -132,16 +174,28 @@ class _Call:
         """
         Claim what is right at that time of the store's clock.
         """
-        pairs = shares_of(self._limits, self._windows, nano=self._nano, tokens=self._tokens, at_us=at_us)
+        pairs = shares_of(self._limits, self._windows, nano=self.nano, tokens=self.tokens, at_us=at_us)
         self.wanted = [limit for limit, _ in pairs]
         self.claim = Claim(call_id=self._call_id, shares=[share for _, share in pairs])
         self._tries += 1
+
+    def ask(self) -> None:
+        """
+        Claim.
+        """
+        self._taking.claim(self)
+
+    def get(self, hold: Hold) -> None:
+        """
+        Have it, and go on.
+        """
+        self.taken.callback(hold)
 
     def go_unheld(self) -> None:
         """
         Have nothing, and go on.
         """
-        self.taken.callback(self._taking.unheld(self._call_id))
+        self.get(self._taking.unheld(self._call_id))
 
     def hear(self, verdict: Verdict, at_us: int) -> None:
         """
@@ -149,12 +203,15 @@ class _Call:
         """
         if verdict.turned:
             self._turn(at_us)
-        elif verdict.refused is not None:
+            return
+        if self._desk is not None:
+            self._desk.learn(self.claim.shares, verdict.standings)
+        if verdict.refused is not None:
             self._taking.refuse(self, verdict, verdict.refused, at_us)
         elif self.is_gone:
             self._taking.give_back(self.claim, at_us)
         else:
-            self.taken.callback(self._taking.hold(self.claim, verdict, at_us))
+            self.get(self._taking.hold(self.claim, verdict, at_us))
 
     def fail(self, error: Exception) -> None:
         """
@@ -172,7 +229,7 @@ class _Call:
             return
         if self._tries < MOST_TRIES:
             self.compose(at_us)
-            self._taking.claim_again(self)
+            self._taking.claim(self, again=True)
         else:
             self.fail(StoreAway())
 
@@ -184,3 +241,6 @@ def _forget(_: Release | None) -> None:
     """
     There is nothing that the store should hear.
     """
+
+
+_: type[Applicant] = _Call

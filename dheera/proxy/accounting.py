@@ -283,6 +283,7 @@ class Account:
             "end_user": (noted(caller.end_user) if caller.end_user else None) or wanted.end_user,
             "tags": tags(caller.tags, (key.tags or ()) if key else (), wanted.tags),
             "held_nano_usd": None if self._hold is None else self._hold.nano,
+            "lease": None if self._hold is None else self._hold.lease,
             **self._upstream.notes,
         }
 

@@ -87,9 +87,10 @@ def payments(records: Iterable[Record]) -> list[Paid]:
             subjects=_subjects(each.key_id, each.user_id, each.team_id, each.end_user),
             models=_models(each.model, each.answered_model),
             started_us=microseconds(each.started_at),
+            lease=each.lease,
         )
         for each in records
-        if each.cost_nano_usd or each.held_nano_usd is not None
+        if each.cost_nano_usd or (each.held_nano_usd is not None and each.lease is None)
     ]
 
 

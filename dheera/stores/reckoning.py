@@ -90,8 +90,11 @@ def settle(sheet: Sheet, paid: Iterable[Paid]) -> list[Grown]:
         if allowance.kind == "usd":
             budgets.setdefault(allowance.subject, []).append(allowance)
     for each in paid:
-        held = dict(sheet.holds.get(each.call_id, ()))
+        held = dict(sheet.holds.get(each.held_as, ()))
         for hold in held.values():
+            if each.lease is not None:
+                _pay(sheet, hold, each.usd)
+                continue
             _spend(sheet, hold, each.usd if hold.allowance.kind == "usd" else 0)
             sheet.end(hold)
         if each.usd:
@@ -186,7 +189,7 @@ def _refuse(sheet: Sheet, claim: Claim, windows: Sequence[Window], refused: int)
     standings[refused] = Standing(taken=window.taken, held=window.held, resets_us=_fits_us(share, window))
     # Not where calls under way hold what is left, nor where the budget is too small for the call at any time.
     is_spent = share.allowance.kind == "usd" and share.amount <= share.cap < window.place.used + share.amount
-    first = is_spent and not window.place.told
+    first = is_spent and not window.place.told and not claim.ahead
     if first:
         sheet.change(window.place)
         window.place.told = True
@@ -243,12 +246,14 @@ def _release(sheet: Sheet, release: Release, now: int) -> None:
     for hold in list(sheet.holds.get(release.call_id, {}).values()):
         if hold.released:
             continue
-        if hold.allowance.kind != "usd" or not release.usd:
+        due = max(0, release.usd - hold.paid)
+        if hold.allowance.kind != "usd" or not (due or release.lasts):
             _give_back(sheet, hold)
             continue
-        _amend(sheet, hold, release.usd)
-        hold.released = True
-        hold.deadline_us = now + UNKEPT_US
+        _amend(sheet, hold, due)
+        if not release.lasts:
+            hold.released = True
+            hold.deadline_us = now + UNKEPT_US
         sheet.note(hold)
     for rated in release.rates:
         count = sheet.counts.get(rated.allowance, {}).get(rated.at_us - rated.at_us % SLICE_US)
@@ -265,6 +270,21 @@ def _spend(sheet: Sheet, hold: Hold, cost: int) -> None:
     _amend(sheet, hold, 0)
     hold.expired = True
     _amend(sheet, hold, cost)
+
+
+def _pay(sheet: Sheet, hold: Hold, cost: int) -> None:
+    """
+    Pay for a call out of the lease that it was part of.
+    """
+    hold.paid += cost
+    _amend(sheet, hold, max(0, hold.amount - cost))
+    count = sheet.counts.get(hold.allowance, {}).get(hold.starts_us)
+    if count is not None:
+        sheet.change(count, used=cost)
+    if hold.released and not hold.amount:
+        sheet.end(hold)
+    else:
+        sheet.note(hold)
 
 
 def _amend(sheet: Sheet, hold: Hold, amount: int) -> None:

@@ -61,7 +61,8 @@ class Hold(Struct, kw_only=True, gc=False, array_like=True):
     What one call has of one allowance: of its `Count` it is in *held*, and in *used* when it is expired.
 
     :param starts_us: of the count.
-    :param released: the call is over, and *amount* is its cost.
+    :param released: the call is over, and *amount* is its cost; of a lease, what of it was not paid yet.
+    :param paid: of a lease: what calls have cost that are in the ledger.
     """
 
     call_id: str
@@ -72,6 +73,7 @@ class Hold(Struct, kw_only=True, gc=False, array_like=True):
     deadline_us: int
     released: bool = False
     expired: bool = False
+    paid: int = 0
 
 
 @define(eq=False)

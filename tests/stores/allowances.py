@@ -1079,7 +1079,166 @@ class Absence(OnAllowances):
         return self.fail("the database does not come back")
 
 
-class AllowancesContract(Claims, Rates, Windows, Releases, Deadlines, Removals, Deaths, Seeds, Unheld, Looks, Absence):
+class Leases(OnAllowances):
+    """
+    A hold of many calls.
+    """
+
+    async def lease(self, stores: Stores, *shares: Share, usd: int = 100, **fields: Any) -> Verdict:
+        """
+        What becomes of the claim of one.
+        """
+        claim = Claim(call_id="lease", shares=list(shares) or [share(amount=usd)], ahead=True)
+        [verdict] = (await self.turn(stores, claim, **fields)).verdicts
+        return verdict
+
+    async def tell(self, stores: Stores, usd: int, *, lasts: bool = True) -> None:
+        """
+        What its calls have cost, and may cost.
+        """
+        await self.turn(stores, Release(call_id="lease", usd=usd, lasts=lasts))
+
+    async def pay(self, stores: Stores, *costs: int, **fields: Any) -> None:
+        """
+        Records of calls of it come to the ledger, together.
+        """
+        told = {"key_id": "k", "started_at": NOON, "held_nano_usd": 50, "lease": "lease", **fields}
+        await stores.books.keep([a_record(cost_nano_usd=cost, **told) for cost in costs])
+
+    async def test_paid(self) -> None:
+        """
+        What calls cost is paid out of it, whatever owner and ledger say first: what is neither paid nor needed is free,
+        and in the end all that is used is what was paid.
+        """
+        stores = await self.opened()
+        await self.lease(stores)
+        await self.pay(stores, 10, 20)
+        self.assertEqual((30, 70), await self.stand(stores))
+        await self.tell(stores, 50)
+        self.assertEqual((30, 20), await self.stand(stores))
+        await self.pay(stores, 5)
+        self.assertEqual((35, 15), await self.stand(stores))
+        for _ in range(2):
+            await self.tell(stores, 47, lasts=False)
+            self.assertEqual((35, 12), await self.stand(stores))
+        await self.pay(stores, 4, 0)
+        await self.pay(stores, 8)
+        self.assertEqual((47, 0), await self.stand(stores))
+        await self.tell(stores, 90)
+        self.assertEqual((47, 0), await self.stand(stores))
+
+    async def test_paid_first(self) -> None:
+        """
+        If all is paid when it is over, nothing is held any more.
+        """
+        stores = await self.opened()
+        await self.lease(stores)
+        await self.pay(stores, 10, 20)
+        await self.tell(stores, 30, lasts=False)
+        self.assertEqual((30, 0), await self.stand(stores))
+        self.assertEqual((await self.claim(stores, "lease", share(amount=70))).refused, None)
+
+    async def test_in_one_turn(self) -> None:
+        """
+        What is said last counts; what is said when it is over, counts for ever.
+        """
+        stores = await self.opened()
+        await self.lease(stores)
+        said = [Release(call_id="lease", usd=usd, lasts=lasts) for usd, lasts in ((80, True), (60, True))]
+        await self.turn(stores, *said)
+        self.assertEqual((0, 60), await self.stand(stores))
+        over = Release(call_id="lease", usd=7)
+        await self.turn(stores, *said, over, *said, Release(call_id="lease", usd=9))
+        self.assertEqual((0, 7), await self.stand(stores))
+
+    async def test_above(self) -> None:
+        """
+        Calls that cost more than they were expected to are counted in full.
+        """
+        stores = await self.opened()
+        await self.lease(stores, usd=40)
+        await self.tell(stores, 60)
+        self.assertEqual((0, 60), await self.stand(stores))
+        await self.pay(stores, 50, 30)
+        self.assertEqual((80, 0), await self.stand(stores))
+        await self.tell(stores, 80, lasts=False)
+        self.assertEqual((80, 0), await self.stand(stores))
+
+    async def test_all_budgets(self) -> None:
+        """
+        It is paid out of all budgets on which it is a hold; on others of the call's, the cost is added.
+        """
+        stores = await self.opened()
+        await self.claim(stores, "other", share(TEAM, 0, cap=100))
+        await self.lease(stores, share(amount=60), daily(50))
+        await self.pay(stores, 10, 20, team_id="t")
+        self.assertEqual((30, 30), await self.stand(stores))
+        self.assertEqual((30, 20), await self.stand(stores, daily().allowance))
+        self.assertEqual((30, 0), await self.stand(stores, TEAM))
+
+    async def test_deadline(self) -> None:
+        """
+        At its deadline all that is left of it counts as used: records that come later move nothing twice, and its
+        owner, if it lives, puts that right.
+        """
+        stores = await self.opened()
+        await self.lease(stores)
+        await self.pay(stores, 10)
+        await self.set_clock(NOON_US + RATE_US)
+        await stores.allowances.sweep()
+        self.assertEqual((100, 0), await self.stand(stores))
+        await self.pay(stores, 20, 30)
+        self.assertEqual((100, 0), await self.stand(stores))
+        await self.tell(stores, 70, lasts=False)
+        self.assertEqual((70, 0), await self.stand(stores))
+        await self.pay(stores, 10)
+        self.assertEqual((70, 0), await self.stand(stores))
+
+    async def test_extended(self) -> None:
+        """
+        It lasts as long as its owner does.
+        """
+        stores = await self.opened()
+        await self.lease(stores)
+        await self.tell(stores, 40)
+        for minutes in range(1, 4):
+            await self.set_clock(NOON_US + minutes * RATE_US)
+            await self.turn(stores, extends=True)
+            await stores.allowances.sweep()
+            self.assertEqual((0, 40), await self.stand(stores))
+
+    async def test_forgotten(self) -> None:
+        """
+        When the ledger has all that a dead owner has written down, the rest returns, also after the deadline.
+        """
+        for late in (False, True):
+            stores = await self.opened()
+            await self.lease(stores)
+            await self.pay(stores, 10)
+            if late:
+                await self.set_clock(NOON_US + RATE_US)
+                await stores.allowances.sweep()
+            await self.pay(stores, 5)
+            await stores.allowances.forget(["me"])
+            self.assertEqual((30 if late else 15, 0), await self.stand(stores))
+
+    async def test_refused(self) -> None:
+        """
+        That there is no room for one does not say that the budget is spent: that is told when a call is refused.
+        """
+        stores = await self.opened()
+        await self.keep(stores, "unheld", 0)
+        await self.claim(stores, "a", share(amount=60))
+        await self.keep(stores, "a", 60)
+        verdict = await self.lease(stores, usd=50)
+        self.assertEqual((0, False), (verdict.refused, verdict.first))
+        verdict = await self.claim(stores, "b", share(amount=41))
+        self.assertEqual((0, True), (verdict.refused, verdict.first))
+
+
+class AllowancesContract(
+    Claims, Leases, Rates, Windows, Releases, Deadlines, Removals, Deaths, Seeds, Unheld, Looks, Absence
+):
     """
     All of it. See `OnAllowances` and `OnBooks` for what a subclass has to say.
     """

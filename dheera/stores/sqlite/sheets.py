@@ -47,7 +47,7 @@ def read_budgets(connection: sqlite3.Connection, paid: Sequence[Paid]) -> Sheet:
     costly = [each for each in paid if each.usd]
     subjects = {subject for each in costly for subject in each.subjects}
     started = [each.started_us for each in costly] or [0]
-    calls = _text([each.call_id for each in paid])
+    calls = _text(list({each.held_as for each in paid}))
     found = connection.execute(_FINDING_BUDGETS, (calls, _text(list(subjects)), max(started), min(started)))
     return _sheet(found.fetchone(), lambda _: 0)
 
@@ -125,6 +125,7 @@ def _row_of_hold(hold: Hold) -> tuple[object, ...]:
         hold.deadline_us,
         hold.released,
         hold.expired,
+        hold.paid,
     )
 
 
@@ -137,7 +138,8 @@ _COUNT = """json_array(
     json_array(a.subject, a.kind, a.span, a.model), a.starts_us, a.ends_us, a.used, a.held, a.cap, a.soft, a.told
 )"""
 _HOLD = """json_array(
-    call_id, json_array(subject, kind, span, model), starts_us, amount, owner, deadline_us, released, expired
+    call_id, json_array(subject, kind, span, model), starts_us, amount, owner, deadline_us, released, expired,
+    paid
 )"""
 
 _FOUND = f"""
@@ -183,10 +185,11 @@ _PUTTING_COUNTS = """
         cap = excluded.cap, soft = excluded.soft, told = excluded.told
 """
 _PUTTING_HOLDS = """
-    insert into holds (call_id, subject, kind, span, model, starts_us, amount, owner, deadline_us, released, expired)
-    values :rows
+    insert into holds (
+        call_id, subject, kind, span, model, starts_us, amount, owner, deadline_us, released, expired, paid
+    ) values :rows
     on conflict do update set amount = excluded.amount, deadline_us = excluded.deadline_us,
-        released = excluded.released, expired = excluded.expired
+        released = excluded.released, expired = excluded.expired, paid = excluded.paid
 """
 # Without the first condition SQLite would go through the whole table.
 _ENDING_HOLDS = """

@@ -267,13 +267,15 @@ class StatementTests(OnPostgres):
         calls = [f"{name} {number}" for number in range(4)]
         claims = [Claim(call_id=each, shares=[share(kind, 1) for kind in kinds]) for each in calls]
         rates = [Rated(allowance=TOKENS, at_us=now_us, change=-1)]
+        lease = Claim(call_id=f"{name} lease", shares=[share(KEY, 1)], ahead=True)
         releases = [Release(call_id=each, usd=number, rates=rates) for number, each in enumerate(calls[:3])]
         paid = [
-            Paid(call_id=each, usd=1, subjects=["key/k", "proxy"], models=["m"], started_us=now_us) for each in calls
+            Paid(call_id=each, usd=1, subjects=["key/k", "proxy"], models=["m"], started_us=now_us, lease=part_of)
+            for each, part_of in [*((each, None) for each in calls), ("drawn", lease.call_id)]
         ]
         for procedure, argument in (
-            ("turn", Turn(owner=name, claims=claims)),
-            ("turn", Turn(owner=name, releases=releases, extends=True)),
+            ("turn", Turn(owner=name, claims=[*claims, lease])),
+            ("turn", Turn(owner=name, releases=[*releases, Release(call_id=lease.call_id, lasts=True)], extends=True)),
             ("settle", paid),
             ("sweep", None),
             ("look", ["key/k", "team/t"]),

@@ -93,7 +93,7 @@ class PlanTests(OnSqlite):
 
     HOLDS = """
         insert into holds with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
-        select printf('%06d', i), printf('key/%d', i % 100), 'usd', '', '', 0, 1, 'me', i, i % 2, i % 3 = 0 from n
+        select printf('%06d', i), printf('key/%d', i % 100), 'usd', '', '', 0, 1, 'me', i, i % 2, i % 3 = 0, 0 from n
     """
     COUNTS = """
         insert into allowances with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
@@ -113,7 +113,7 @@ class PlanTests(OnSqlite):
                 sheets._FINDING_BUDGETS,
                 sheets._FINDING_COUNTS,
                 sheets._with_values(sheets._PUTTING_COUNTS, 3, 11),
-                sheets._with_values(sheets._PUTTING_HOLDS, 3, 11),
+                sheets._with_values(sheets._PUTTING_HOLDS, 3, 12),
                 sheets._with_values(sheets._ENDING_HOLDS, 3, 5),
                 procedures._EXTENDING,
                 procedures._FORGETTING_HOLDS,
