@@ -1,100 +1,21 @@
 """
-What the kernel says about a process, and how figures become a table.
+The figures that there are: how each is called, shown, and gathered over rounds.
 """
 
 from __future__ import annotations
 
-import re
 import statistics
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from attrs import asdict, frozen
+from attrs import frozen
 
-_CPUCLOCK_SCHED = 2  # <linux/posix-timers.h>: all threads' time as the scheduler counts it
-_RESET_PEAK = "5"  # man 5 proc, clear_refs
+from bench.sections import COMMON_PER_SECOND, CONNECTIONS, STREAMS, USUAL_CONNECTIONS
 
 
-@frozen(kw_only=True)
-class Reading:
-    """
-    What a process and its children have used up to now.
-
-    :param pss_kib: proportional memory: pages that others map too count in part.
-    :param own_kib: the same without files and programs. It grows and shrinks by what the process
-        does alone, while `pss_kib` also falls when somebody else starts the same Python.
-    """
-
-    cpu_us: float
-    pss_kib: float
-    own_kib: float
-
-
-def reading(pid: int) -> Reading:
-    """
-    What the process and its children have used up to this moment.
-    """
-    family = list(_family(pid))
-    return Reading(
-        cpu_us=sum(map(_cpu_us, family)),
-        pss_kib=sum(_kib(member, "smaps_rollup", "Pss") for member in family),
-        own_kib=sum(_kib(member, "smaps_rollup", "Pss_Anon") for member in family),
-    )
-
-
-def reset_peak(pid: int) -> float:
-    """
-    Forget the highest resident memory up to now; give the present one, in KiB.
-    """
-    family = list(_family(pid))
-    for member in family:
-        Path(f"/proc/{member}/clear_refs").write_text(_RESET_PEAK)
-    return sum(_kib(member, "status", "VmRSS") for member in family)
-
-
-def peak_kib(pid: int) -> float:
-    """
-    The highest resident memory since `reset_peak`.
-
-    The kernel keeps this mark itself: a peak between two samples would be lost.
-    """
-    return sum(_kib(member, "status", "VmHWM") for member in _family(pid))
-
-
-def _family(pid: int) -> Iterator[int]:
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from _family(int(child))
-
-
-def _cpu_us(pid: int) -> float:
-    # The clock that clock_getcpuclockid(3) gives: in nanoseconds, where /proc counts in ticks of
-    # ten milliseconds, and with the threads that have ended, which /proc/PID/task forgets.
-    return time.clock_gettime_ns((~pid << 3) | _CPUCLOCK_SCHED) / 1e3
-
-
-def _kib(pid: int, file: str, name: str) -> float:
-    text = Path(f"/proc/{pid}/{file}").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    if found is None:
-        raise LookupError(f"/proc/{pid}/{file} has no {name}: is this Linux?")
-    return float(found[1])
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """
-    The smallest value that so many percent of all do not exceed.
-    """
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-@frozen(kw_only=True)
+@frozen
 class Figure:
     """
-    One row of the table: its key in JSON, its title, and the digits worth showing.
+    One column: its key in JSON, its title, and the digits worth showing.
     """
 
     key: str
@@ -102,64 +23,109 @@ class Figure:
     digits: int
 
 
-FIGURES: Sequence[Figure] = (
-    Figure(key="cpu_us_per_request", title="CPU us per request", digits=1),
-    Figure(key="requests_per_second", title="requests/s, 32 connections", digits=0),
-    Figure(key="latency_p50_ms", title="latency p50 ms, 1 connection", digits=3),
-    Figure(key="latency_p99_ms", title="latency p99 ms, 1 connection", digits=3),
-    Figure(key="added_p50_ms", title="  added to direct, p50 ms", digits=3),
-    Figure(key="added_p99_ms", title="  added to direct, p99 ms", digits=3),
-    Figure(key="cpu_us_per_event", title="CPU us per SSE event", digits=1),
-    Figure(key="first_p50_ms", title="200 streams at once: first event p50 ms", digits=1),
-    Figure(key="first_p99_ms", title="200 streams at once: first event p99 ms", digits=1),
-    Figure(key="delay_p50_ms", title="delay of an event p50 ms", digits=3),
-    Figure(key="delay_p99_ms", title="delay of an event p99 ms", digits=3),
-    Figure(key="download_mb_per_second", title="256 MiB download MB/s", digits=0),
-    Figure(key="download_cpu_ms", title="  CPU ms", digits=0),
-    Figure(key="download_growth_mib", title="  memory growth, peak MiB", digits=1),
-    Figure(key="upload_mb_per_second", title="256 MiB upload MB/s", digits=0),
-    Figure(key="upload_cpu_ms", title="  CPU ms", digits=0),
-    Figure(key="upload_growth_mib", title="  memory growth, peak MiB", digits=1),
-    Figure(key="idle_mib", title="memory idle MiB", digits=1),
-    Figure(key="stream_kib_200", title="KiB per open stream, 200 open", digits=1),
-    Figure(key="stream_kib_1000", title="KiB per open stream, 1000 open", digits=1),
+@frozen
+class Table:
+    """
+    Figures that are shown together.
+    """
+
+    title: str
+    figures: Sequence[Figure]
+
+
+CPU_PER_REQUEST = Figure("cpu_us_per_request", "CPU us/request", 1)
+CPU_PER_EVENT = Figure("cpu_us_per_event", "CPU us/SSE event", 1)
+IDLE = Figure("idle_mib", "idle MiB", 1)
+
+TABLES: Sequence[Table] = (
+    Table(
+        "Requests, closed loop",
+        (
+            CPU_PER_REQUEST,
+            Figure(f"requests_per_second_{USUAL_CONNECTIONS}", f"requests/s, {USUAL_CONNECTIONS} connections", 0),
+            Figure("latency_p50_ms", "1 connection p50 ms", 3),
+            Figure("latency_p99_ms", "p99 ms", 3),
+            Figure("added_p50_ms", "added p50 ms", 3),
+            Figure("added_p99_ms", "added p99 ms", 3),
+        ),
+    ),
+    Table(
+        "Requests a second by connections",
+        tuple(Figure(f"requests_per_second_{count}", str(count), 0) for count in CONNECTIONS),
+    ),
+    Table(
+        "Requests, open loop (ms since each was due)",
+        (
+            Figure("open_common_p50_ms", f"{COMMON_PER_SECOND}/s p50", 2),
+            Figure("open_common_p99_ms", "p99", 2),
+            Figure("open_half_per_second", "half of what it can do /s", 0),
+            Figure("open_half_p50_ms", "p50", 2),
+            Figure("open_half_p99_ms", "p99", 2),
+        ),
+    ),
+    Table(
+        "Streams",
+        (
+            CPU_PER_EVENT,
+            *(
+                Figure(f"{key}_{count}", f"{count}: {title}", digits)
+                for count in STREAMS
+                for key, title, digits in (
+                    ("first_p50_ms", "first byte p50 ms", 1),
+                    ("first_p99_ms", "p99", 1),
+                    ("delay_p50_ms", "event delay p50 ms", 3),
+                    ("delay_p99_ms", "p99", 2),
+                )
+            ),
+        ),
+    ),
+    Table(
+        "Memory",
+        (IDLE, *(Figure(f"stream_kib_{count}", f"KiB/stream, {count} open", 1) for count in STREAMS)),
+    ),
+    Table(
+        "Bodies",
+        (
+            Figure("question_1mb_ms", "1 MB question ms", 1),
+            Figure("question_1mb_cpu_ms", "CPU ms", 1),
+            Figure("answer_1mb_ms", "1 MB answer ms", 1),
+            Figure("answer_1mb_cpu_ms", "CPU ms", 1),
+            Figure("upload_50mb_mb_per_second", "50 MB up MB/s", 0),
+            Figure("upload_50mb_cpu_ms", "CPU ms", 0),
+            Figure("upload_50mb_growth_mib", "grows MiB", 1),
+            Figure("download_50mb_mb_per_second", "50 MB down MB/s", 0),
+            Figure("download_50mb_cpu_ms", "CPU ms", 0),
+            Figure("download_50mb_growth_mib", "grows MiB", 1),
+        ),
+    ),
 )
 
 
-@frozen(kw_only=True)
+@frozen
 class Summary:
     """
     One figure of one program over all rounds.
     """
 
-    median: float
-    lowest: float
-    highest: float
-    rounds: list[float]
+    rounds: Sequence[float]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.rounds)
 
     def cell(self, digits: int) -> str:
         """The median, and the range when there was more than one round."""
         text = f"{self.median:.{digits}f}"
         if len(self.rounds) > 1:
-            text += f" ({self.lowest:.{digits}f}-{self.highest:.{digits}f})"
+            text += f" ({min(self.rounds):.{digits}f}-{max(self.rounds):.{digits}f})"
         return text
 
 
-def summaries(rounds: Sequence[Mapping[str, float]]) -> dict[str, Summary]:
-    """
-    Each figure that came in at least one round.
-    """
-    keys = {key for figures in rounds for key in figures}
-    return {key: _summary([figures[key] for figures in rounds if key in figures]) for key in keys}
-
-
-def _summary(values: list[float]) -> Summary:
-    return Summary(
-        median=statistics.median(values),
-        lowest=min(values),
-        highest=max(values),
-        rounds=values,
-    )
+Programs = Mapping[str, Mapping[str, Summary]]
+"""
+Each program's figures, by their keys.
+"""
 
 
 def ratio(one: Summary | None, other: Summary | None) -> float | None:
@@ -169,47 +135,3 @@ def ratio(one: Summary | None, other: Summary | None) -> float | None:
     if one is None or other is None or other.median <= 0:
         return None
     return one.median / other.median
-
-
-def table(measured: Mapping[str, Mapping[str, Summary]], *, subject: str, yardstick: str) -> str:
-    """
-    Programs as columns, with the subject's ratio to the yardstick beside them.
-    """
-    names = list(measured)
-    rows = [["", *names, f"{subject}/{yardstick}"]]
-    for figure in FIGURES:
-        found = [measured[name].get(figure.key) for name in names]
-        if not any(found):
-            continue
-        times = ratio(measured.get(subject, {}).get(figure.key), measured.get(yardstick, {}).get(figure.key))
-        rows.append(
-            [
-                figure.title,
-                *(summary.cell(figure.digits) if summary else "-" for summary in found),
-                "-" if times is None else f"{times:.2f}",
-            ]
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in rows
-    )
-
-
-def plain(measured: Mapping[str, Mapping[str, Summary]], *, subject: str, yardstick: str) -> dict[str, object]:
-    """
-    The same for JSON, in the table's order.
-    """
-    known = [f.key for f in FIGURES]
-    return {
-        "figures": {
-            name: {key: asdict(found[key]) for key in known if key in found} for name, found in measured.items()
-        },
-        "ratios": {
-            key: ratio(measured.get(subject, {}).get(key), measured.get(yardstick, {}).get(key))
-            for key in known
-            if any(key in found for found in measured.values())
-        },
-    }

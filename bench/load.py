@@ -12,20 +12,24 @@ import json
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
-CHAT = {
+from bench.answers import told
+
+CHAT: Mapping[str, Any] = {
     "model": "mistral-small-latest",
     "messages": [{"role": "user", "content": "I am going to Paris, what should I see?"}],
     "max_tokens": 2048,
     "temperature": 0.8,
     "top_p": 0.1,
 }
-_WRK_SPARE_SECONDS = 30.0
+_WRK_SPARE_SECONDS = 90.0
+_ANSWER_SECONDS = 60
 
 
 class WrongAnswer(Exception):
@@ -38,22 +42,47 @@ class WrongAnswer(Exception):
 class Place:
     """
     Where a client finds what stands for `https://api.mistral.ai/v1`, and what it says there.
+
+    :param files_url: the same for files; None: there they cannot go through.
+    :param extra: header lines that only this proxy wants.
     """
 
     url: str
     credential: str
+    files_url: str | None = field(default=Factory(lambda place: place.url, takes_self=True))
+    model: str = CHAT["model"]
+    extra: Mapping[str, str] = field(factory=dict)
     ca_file: Path | None = None
 
-    def head(self, method: str, path: str, *, length: int = 0, media_type: str) -> bytes:
-        """A request's head; `path` follows the URL's own path."""
-        parts = urlsplit(self.url)
-        return (
-            f"{method} {parts.path}{path} HTTP/1.1\r\n"
-            f"Host: {parts.netloc}\r\n"
-            f"Authorization: {self.credential}\r\n"
-            f"Content-Type: {media_type}\r\n"
-            f"Content-Length: {length}\r\n\r\n"
-        ).encode()
+    def headers(self) -> dict[str, str]:
+        """What every JSON request bears, beside what HTTP wants."""
+        return {"Authorization": self.credential, "Content-Type": "application/json", **self.extra}
+
+    def chat(self, said: str = "", *, stream: bool = False, **directives: float) -> dict[str, object]:
+        """
+        A completion to ask for.
+
+        :param said: the user's words, in place of the usual ones.
+        :param directives: what the stand-in for Mistral is told, in these words: all proxies pass them.
+        """
+        body: dict[str, object] = {**CHAT, "model": self.model}
+        if said or directives:
+            body["messages"] = [{"role": "user", "content": told(**directives) + said}]
+        if stream:
+            body["stream"] = True
+        return body
+
+    def asking(self, body: Mapping[str, object]) -> bytes:
+        """A request for a completion, as it goes over the wire."""
+        data = json.dumps(body).encode()
+        return _head(self.url, "POST", "/chat/completions", self.headers(), len(data)) + data
+
+    def files_head(self, method: str, path: str, *, length: int = 0, media_type: str = "text/plain") -> bytes:
+        """The head of a request about a file."""
+        if self.files_url is None:
+            raise WrongAnswer("files do not go through")
+        headers = {**self.headers(), "Content-Type": media_type}
+        return _head(self.files_url, method, path, headers, length)
 
     async def connect(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         """A new connection, with TLS where the URL says so."""
@@ -63,6 +92,14 @@ class Place:
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=self.ca_file)
         await asyncio.get_running_loop().create_connection(protocol, parts.hostname, parts.port, ssl=context)
+
+
+def _head(url: str, method: str, path: str, headers: Mapping[str, str], length: int) -> bytes:
+    parts = urlsplit(url)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return (
+        f"{method} {parts.path}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\n{lines}Content-Length: {length}\r\n\r\n"
+    ).encode()
 
 
 @frozen(kw_only=True)
@@ -79,8 +116,7 @@ class ClosedLoop:
 
 _SCRIPT = """\
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = {credential}
+wrk.headers = {headers}
 wrk.body = {body}
 
 function done(summary, latency)
@@ -107,13 +143,12 @@ def closed_loop(place: Place, *, connections: int, seconds: float, scratch: Path
     :raises WrongAnswer: an answer was not 2xx, or a connection failed.
     """
     script = scratch / "wrk.lua"
-    script.write_text(
-        # JSON's strings of ASCII are Lua's too.
-        _SCRIPT.format(credential=json.dumps(place.credential), body=json.dumps(json.dumps(CHAT)))
-    )
+    # JSON's strings of ASCII are Lua's too.
+    headers = ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in place.headers().items())
+    script.write_text(_SCRIPT.format(headers=f"{{{headers}}}", body=json.dumps(json.dumps(place.chat()))))
     ran = subprocess.run(
         [
-            *("wrk", "--threads", "1", "--connections", str(connections)),
+            *("wrk", "--threads", "1", "--connections", str(connections), "--timeout", f"{_ANSWER_SECONDS}s"),
             *("--duration", f"{max(1, round(seconds))}s", "--script", str(script)),
             f"{place.url}/chat/completions",
         ],

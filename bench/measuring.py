@@ -1,15 +1,11 @@
 """
-The command that measures: dheera and others in one run, as a table and, if wanted, as JSON.
+The command that measures: dheera and others in one run, as tables and, if wanted, as JSON.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import os
-import platform
-import re
-import resource
 import signal
 import sys
 import tempfile
@@ -18,53 +14,70 @@ from pathlib import Path
 
 import click
 
-from bench.figures import plain, table
+from bench.document import Document
+from bench.installing import NotInstalled, Tools
 from bench.load import wrk_missing
+from bench.machine import allow_many_files, described, two_cores
 from bench.proxies import PROXIES
-from bench.rounds import Cores, Rounds
+from bench.proxy import Proxy
+from bench.rounds import PLAIN, TLS, Rounds
 from bench.sections import SECTIONS
+from bench.tables import as_text
 
-_SUBJECT = "dheera"
-_YARDSTICK = "nginx"
-# A thousand streams through a proxy are two thousand sockets of it.
-_FILES_WANTED = 8192
-_QUICK_SECONDS = 2.0
+_QUICK_SECONDS = 1.0
+_MODES = {"off": (PLAIN,), "on": (TLS,), "both": (PLAIN, TLS)}
+
+_HELP = """
+Measure dheera beside nginx, HAProxy, Envoy, TensorZero, Portkey and LiteLLM: ratios hold where absolute figures do not.
+
+What is missing is installed below the folder first, once; what cannot be had is left out, and a sentence says why.
+One round of all takes about half an hour, with --quick a quarter of one; --of and --only make it shorter. Nothing else
+should run meanwhile.
+"""
 
 
-@click.command("measure", help="Measure dheera beside nginx: ratios hold where absolute figures do not.")
-@click.option("--seconds", default=6.0, show_default=True, help="Length of each timed part.")
-@click.option("--quick", is_flag=True, help="Two seconds for each timed part: a first look.")
+def _default_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dheera-bench"
+
+
+@click.command("measure", help=_HELP)
+@click.option("--seconds", default=3.0, show_default=True, help="Length of each timed part.")
+@click.option("--quick", is_flag=True, help="One second for each timed part: a first look.")
+@click.option("--only", type=click.Choice(list(SECTIONS)), multiple=True, help="One section; may be repeated.")
+@click.option("--of", "wanted", type=click.Choice(list(PROXIES)), multiple=True, help="One program; may be repeated.")
 @click.option(
-    "--only",
-    type=click.Choice(sorted(SECTIONS)),
-    multiple=True,
-    help="One section; may be repeated. Default: all.",
+    "--tls",
+    type=click.Choice(list(_MODES)),
+    default="both",
+    show_default=True,
+    help="TLS between proxy and upstream, for the main figures.",
 )
-@click.option(
-    "--of",
-    "wanted",
-    type=click.Choice([proxy.name for proxy in PROXIES]),
-    multiple=True,
-    help="One program; may be repeated. Default: all that can be measured here.",
-)
-@click.option("--tls", is_flag=True, help="TLS between proxy and upstream, as in production.")
 @click.option(
     "--repeat",
     default=1,
     type=click.IntRange(1, 100),
     show_default=True,
-    help="Rounds: the table shows the median, and the range in brackets.",
+    help="Rounds: the tables show the median, and the range in brackets.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here, after each round.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=_default_folder,
+    help="Where the others are installed, and stay.  [default: ~/.cache/dheera-bench]",
+)
+@click.option("--setup-only", is_flag=True, help="Install, say what can be measured, and end.")
 def measure(
     *,
     seconds: float,
     quick: bool,
     only: Sequence[str],
     wanted: Sequence[str],
-    tls: bool,
+    tls: str,
     repeat: int,
     json_file: Path | None,
+    folder: Path,
+    setup_only: bool,
 ) -> None:
     """
     Measure, print, and end with 1 if a figure could not be had.
@@ -73,76 +86,65 @@ def measure(
         raise click.ClickException(sentence)
     # Like Ctrl-C: every `with` on the way out ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if quick:
-        seconds = min(seconds, _QUICK_SECONDS)
-    _allow_many_files()
-    cores = _two_cores()
+    tools = Tools(folder.expanduser().resolve())
+    versions, left_out = _versions([PROXIES[name] for name in PROXIES if not wanted or name in wanted], tools)
+    if setup_only:
+        return
+    allow_many_files()
+    cores = two_cores()
     os.sched_setaffinity(0, {cores.load})
-    proxies = []
-    for proxy in [each for each in PROXIES if not wanted or each.name in wanted]:
-        if (sentence := proxy.missing()) is not None:
-            click.echo(sentence, err=True)
-        else:
-            proxies.append(proxy)
-    machine = {**_machine(cores), **{proxy.name: proxy.version() for proxy in proxies}}
+    run = {
+        "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "machine": described(cores),
+        "versions": versions,
+        "seconds": min(seconds, _QUICK_SECONDS) if quick else seconds,
+    }
     with tempfile.TemporaryDirectory(prefix="dheera-bench-") as scratch:
         rounds = Rounds(
             cores=cores,
-            proxies=proxies,
+            proxies=[PROXIES[name] for name in versions],
             sections=[name for name in SECTIONS if not only or name in only],
-            seconds=seconds,
-            tls=tls,
+            modes=_MODES[tls],
+            seconds=min(seconds, _QUICK_SECONDS) if quick else seconds,
+            tools=tools,
             scratch=Path(scratch),
         )
         for number in range(1, repeat + 1):
             click.echo(f"round {number} of {repeat}", err=True)
             rounds.measure(number)
-    measured = rounds.summaries()
-    click.echo("\n".join(f"{name}: {value}" for name, value in machine.items()))
-    click.echo(f"TLS to the upstream: {'yes' if tls else 'no'}; rounds: {repeat}\n")
-    click.echo(table(measured, subject=_SUBJECT, yardstick=_YARDSTICK))
-    for problem in rounds.problems:
-        click.echo(f"\nNo figure: {problem}", err=True)
-    if json_file is not None:
-        document = {
-            "when": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "machine": machine,
-            "tls": tls,
-            "seconds": seconds,
-            **plain(measured, subject=_SUBJECT, yardstick=_YARDSTICK),
-            "problems": rounds.problems,
-        }
-        json_file.write_text(json.dumps(document, indent=1) + "\n")
-    if rounds.problems:
+            document = Document(
+                runs=[{**run, "rounds": number}],
+                figures=rounds.summaries(),
+                left_out=left_out,
+                problems=rounds.problems,
+            )
+            if json_file is not None:
+                document.write(json_file)
+    _print(document)
+    if document.problems:
         sys.exit(1)
 
 
-def _two_cores() -> Cores:
-    allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) == 1:
-        click.echo(
-            "There is one core only: proxy and load share it. CPU figures hold, all others do not.",
-            err=True,
-        )
-    return Cores(proxy=allowed[0], load=allowed[min(1, len(allowed) - 1)])
+def _versions(proxies: Sequence[Proxy], tools: Tools) -> tuple[dict[str, str], dict[str, str]]:
+    versions, left_out = {}, {}
+    for proxy in proxies:
+        try:
+            versions[proxy.name] = proxy.version(tools)
+        except NotInstalled as problem:
+            left_out[proxy.name] = str(problem)
+            click.echo(f"{proxy.name} is left out: {problem}", err=True)
+        else:
+            click.echo(f"{proxy.name}: {versions[proxy.name]}", err=True)
+    return versions, left_out
 
 
-def _allow_many_files() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and hard < _FILES_WANTED:
-        click.echo(
-            f"Only {hard} files may be open (ulimit -n); 1000 streams want {_FILES_WANTED}.",
-            err=True,
-        )
-
-
-def _machine(cores: Cores) -> dict[str, str]:
-    text = Path("/proc/cpuinfo").read_text()
-    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    return {
-        "processor": f"{found[1] if found else platform.machine()}, {os.cpu_count()} cores;"
-        f" proxy on core {cores.proxy}, load and upstream on core {cores.load}",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "load average before": f"{os.getloadavg()[0]:.2f} (others' work spoils all figures but CPU)",
-    }
+def _print(document: Document) -> None:
+    run = document.runs[-1]
+    for name, value in (run["machine"] | run["versions"]).items():
+        click.echo(f"{name}: {value}")
+    for mode, programs in document.figures.items():
+        click.echo(f"\n== upstream: {mode} ==\n\n{as_text(programs)}")
+    for name, sentence in document.left_out.items():
+        click.echo(f"\nLeft out: {name}: {sentence}")
+    for problem in document.problems:
+        click.echo(f"\nNo figure: {problem}", err=True)

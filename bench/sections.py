@@ -1,146 +1,142 @@
 """
-What is measured of one program: each section gives figures by their keys.
+What is measured of one program: each section gives figures by their keys, as soon as it has them.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
-from attrs import define
+from bench.arrivals import open_loop
+from bench.kernel import peak_kib, reset_peak
+from bench.percentiles import percentile
+from bench.subject import Subject
+from bench.transfers import answered, asked, downloaded, uploaded
 
-from bench.figures import Reading, peak_kib, percentile, reading, reset_peak
-from bench.load import Place, closed_loop
-from bench.programs import Program
-from bench.streams import Streamed, Wave, streamed
-from bench.transfers import downloaded, uploaded
+Figures = Mapping[str, float]
+Section = Callable[[Subject, float], Iterator[Figures]]
 
-_CONNECTIONS = 32
-_WARM_SECONDS = 1.0
-_WARM_STREAMS = 20
-_WARM_STREAM_SECONDS = 0.5
-_STREAMS = 200
-_OPEN_STREAMS = (200, 1000)
-# Many streams are then as much work in a second as few: only what is open differs.
-_EVENTS_PER_SECOND = 10_000
+USUAL_CONNECTIONS = 32
+CONNECTIONS = (1, 8, 32, 128, 256)
+STREAMS = (200, 1000)
+COMMON_PER_SECOND = 500
+# More than one loader of ours can send on half a core.
+_MOST_PER_SECOND = 4000
+_FEWEST_OPEN = 200  # requests: with less there is no p99
+_MOST_SECONDS = 10.0
+_CAPACITY_SECONDS = 1.0
 _MEMORY_SECONDS = 2.0
 _MIB = 1024 * 1024
-_TRANSFER_BYTES = 256 * _MIB
+_MEGABYTE = 1_000_000
+_COMPLETIONS = 5
 
 
-@define(eq=False, kw_only=True)
-class Subject:
+def requests(subject: Subject, seconds: float) -> Iterator[Figures]:
     """
-    A program that is up; without a process it is the direct way to the upstream.
+    The closed loop: what a request costs, how many there can be, how long one alone takes.
     """
-
-    place: Place
-    process: Program | None
-    upstream: Program
-    scratch: Path
-
-    def read(self) -> Reading:
-        """What it has used up to now: nothing, where there is no process."""
-        if self.process is None:
-            return Reading(cpu_us=0, pss_kib=0, own_kib=0)
-        return reading(self.process.pid)
-
-    def warm(self) -> None:
-        """Let it open its connections and fill its caches, as it would have after some real work."""
-        closed_loop(self.place, connections=_CONNECTIONS, seconds=_WARM_SECONDS, scratch=self.scratch)
-        self.stream(_WARM_STREAMS, at_once=True, seconds=_WARM_STREAM_SECONDS)
-
-    def stream(self, count: int, *, at_once: bool, seconds: float) -> Streamed:
-        """A wave of streams through it."""
-        wave = Wave(
-            count=count,
-            at_once=at_once,
-            interval_ms=1000 * count / _EVENTS_PER_SECOND,
-            seconds=seconds,
-        )
-        return streamed(self.place, wave, read=self.read, end=lambda: self.upstream.signal(signal.SIGUSR1))
-
-
-Section = Callable[[Subject, float], Mapping[str, float]]
-
-
-def requests(subject: Subject, seconds: float) -> Mapping[str, float]:
-    """
-    The closed loop: many connections for the cost of a request, one for its latency.
-    """
+    # First as it was warmed: what is left of before the window is as much as what is left at its end.
     before = subject.read()
-    many = closed_loop(
-        subject.place,
-        connections=_CONNECTIONS,
-        seconds=seconds,
-        scratch=subject.scratch,
-    )
+    usual = subject.closed(USUAL_CONNECTIONS, seconds)
     after = subject.read()
-    one = closed_loop(subject.place, connections=1, seconds=seconds, scratch=subject.scratch)
-    figures = {
-        "requests_per_second": many.per_second,
-        "latency_p50_ms": one.p50_ms,
-        "latency_p99_ms": one.p99_ms,
-    }
+    yield {f"requests_per_second_{USUAL_CONNECTIONS}": usual.per_second}
     if subject.process is not None:
-        figures["cpu_us_per_request"] = (after.cpu_us - before.cpu_us) / many.requests
-    return figures
+        yield {"cpu_us_per_request": (after.cpu_us - before.cpu_us) / usual.requests}
+    for connections in CONNECTIONS:
+        if connections != USUAL_CONNECTIONS:
+            subject.rest()
+            # Each connection of a slow one has its turn, twice.
+            turns = 2 * connections / usual.per_second
+            seen = subject.closed(connections, min(max(seconds, turns), _MOST_SECONDS))
+            yield {f"requests_per_second_{connections}": seen.per_second}
+            if connections == 1:
+                yield {"latency_p50_ms": seen.p50_ms, "latency_p99_ms": seen.p99_ms}
 
 
-def streams(subject: Subject, seconds: float) -> Mapping[str, float]:
+def arrivals(subject: Subject, seconds: float) -> Iterator[Figures]:
+    """
+    The open loop: at half of what it can do, and at one rate for all that can do more.
+    """
+    capacity = subject.closed(USUAL_CONNECTIONS, _CAPACITY_SECONDS).per_second
+    rates = {"half": min(capacity / 2, _MOST_PER_SECOND)}
+    if capacity > COMMON_PER_SECOND:
+        rates["common"] = COMMON_PER_SECOND
+    for name, rate in rates.items():
+        subject.rest()
+        lasting = min(max(seconds, _FEWEST_OPEN / rate), _MOST_SECONDS)
+        took_ms = open_loop(subject.place, per_second=rate, seconds=lasting).took_ms
+        yield {
+            f"open_{name}_per_second": rate,
+            f"open_{name}_p50_ms": percentile(took_ms, 50),
+            f"open_{name}_p99_ms": percentile(took_ms, 99),
+        }
+
+
+def streams(subject: Subject, seconds: float) -> Iterator[Figures]:
     """
     All streams start in the same moment; then each event is timed.
     """
-    seen = subject.stream(_STREAMS, at_once=True, seconds=seconds)
-    figures = {
-        "first_p50_ms": percentile(seen.first_ms, 50),
-        "first_p99_ms": percentile(seen.first_ms, 99),
-        "delay_p50_ms": percentile(seen.delay_ms, 50),
-        "delay_p99_ms": percentile(seen.delay_ms, 99),
-    }
-    if subject.process is not None:
-        figures["cpu_us_per_event"] = (seen.after.cpu_us - seen.before.cpu_us) / seen.events
-    return figures
+    for count in STREAMS:
+        subject.rest()
+        seen = subject.stream(count, at_once=True, seconds=seconds)
+        yield {
+            f"first_p50_ms_{count}": percentile(seen.first_ms, 50),
+            f"first_p99_ms_{count}": percentile(seen.first_ms, 99),
+            f"delay_p50_ms_{count}": percentile(seen.delay_ms, 50),
+            f"delay_p99_ms_{count}": percentile(seen.delay_ms, 99),
+        }
+        if subject.process is not None and count == STREAMS[0]:
+            yield {"cpu_us_per_event": (seen.after.cpu_us - seen.before.cpu_us) / seen.events}
 
 
-def transfer(subject: Subject, seconds: float) -> Mapping[str, float]:
+def bodies(subject: Subject, seconds: float) -> Iterator[Figures]:
     """
-    A big body each way. Its size and not its time is fixed.
+    Big bodies each way: completions of 1 MB, files of 50 MB. Their size and not their time is fixed.
     """
     del seconds
-    figures: dict[str, float] = {}
-    for name, move in (("download", downloaded), ("upload", uploaded)):
+    for name, complete in (("question", asked), ("answer", answered)):
+        subject.rest()
+        before = subject.read()
+        took = [complete(subject.place, _MEGABYTE) for _ in range(_COMPLETIONS)]
+        after = subject.read()
+        yield {f"{name}_1mb_ms": percentile(took, 50) * 1000}
+        if subject.process is not None:
+            yield {f"{name}_1mb_cpu_ms": (after.cpu_us - before.cpu_us) / 1000 / _COMPLETIONS}
+    if subject.place.files_url is None:
+        return
+    for name, move in (("upload", uploaded), ("download", downloaded)):
+        subject.rest()
         begun = reset_peak(subject.process.pid) if subject.process is not None else 0
         before = subject.read()
-        took = move(subject.place, _TRANSFER_BYTES)
+        seconds_taken = move(subject.place, 50 * _MEGABYTE)
         after = subject.read()
-        figures[f"{name}_mb_per_second"] = _TRANSFER_BYTES / 1e6 / took
+        yield {f"{name}_50mb_mb_per_second": 50 / seconds_taken}
         if subject.process is not None:
-            figures[f"{name}_cpu_ms"] = (after.cpu_us - before.cpu_us) / 1000
-            figures[f"{name}_growth_mib"] = (peak_kib(subject.process.pid) - begun) / 1024
-    return figures
+            yield {
+                f"{name}_50mb_cpu_ms": (after.cpu_us - before.cpu_us) / 1000,
+                f"{name}_50mb_growth_mib": (peak_kib(subject.process.pid) - begun) / 1024,
+            }
 
 
-def memory(subject: Subject, seconds: float) -> Mapping[str, float]:
+def memory(subject: Subject, seconds: float) -> Iterator[Figures]:
     """
     Idle after some work, then with few and with many streams open.
     """
     del seconds
     if subject.process is None:
-        return {}
+        return
+    subject.rest()
     idle = subject.read()
-    figures = {"idle_mib": idle.pss_kib / 1024}
-    for count in _OPEN_STREAMS:
+    yield {"idle_mib": idle.pss_kib / 1024}
+    for count in STREAMS:
         seen = subject.stream(count, at_once=False, seconds=_MEMORY_SECONDS)
         # Against the first idle: what an earlier wave left behind counts.
-        figures[f"stream_kib_{count}"] = (seen.after.own_kib - idle.own_kib) / count
-    return figures
+        yield {f"stream_kib_{count}": (seen.after.own_kib - idle.own_kib) / count}
 
 
 SECTIONS: Mapping[str, Section] = {
     "memory": memory,
     "requests": requests,
+    "arrivals": arrivals,
     "streams": streams,
-    "transfer": transfer,
+    "bodies": bodies,
 }

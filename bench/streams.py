@@ -8,7 +8,6 @@ known without a second message.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import Callable
@@ -18,15 +17,14 @@ import httptools
 import uvloop
 from attrs import define, field, frozen
 
-from bench.figures import Reading
-from bench.load import CHAT, Place, WrongAnswer
+from bench.kernel import Reading
+from bench.load import Place, WrongAnswer
 
-_BODY = json.dumps({**CHAT, "stream": True}).encode()
-_STAMP = re.compile(rb'"t":(\d+)\}')
-_TOKENS = re.compile(rb'"completion_tokens":(\d+)')
+_STAMP = re.compile(rb"@(\d+) ")
+_SUM = re.compile(rb"sum (\d+) ")
 _GOLDEN = 0.618034  # its multiples fill the interval evenly, however many there are
 _OK = 200
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0  # the slowest takes a minute for a thousand
 _END_SECONDS = 30.0
 _GROUP = 25
 _BETWEEN_GROUPS_SECONDS = 0.02
@@ -133,9 +131,9 @@ class _Stream(asyncio.Protocol):
                 self._sight.begun((self._now - self._started) / 1e6)
             self._events += 1
             self._sight.delay_ms.append((self._now - int(stamp[1])) / 1e6)
-        tokens = _TOKENS.search(text, 0, end)
-        if tokens is not None:
-            self._announced = int(tokens[1])
+        announced = _SUM.search(text, 0, end)
+        if announced is not None:
+            self._announced = int(announced[1])
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -187,10 +185,9 @@ async def _streamed(place: Place, wave: Wave, read: Callable[[], Reading], end: 
 async def _open(place: Place, wave: Wave, sight: _Sight) -> None:
     async def one(number: int) -> None:
         phase = number * _GOLDEN % 1
-        target = f"/chat/completions?interval_ms={wave.interval_ms:g}&phase={phase:.4f}"
-        head = place.head("POST", target, length=len(_BODY), media_type="application/json")
+        request = place.asking(place.chat(stream=True, interval_ms=wave.interval_ms, phase=round(phase, 4)))
         try:
-            await place.connect(lambda: _Stream(head + _BODY, sight))
+            await place.connect(lambda: _Stream(request, sight))
         except OSError as problem:
             sight.over(repr(problem))
 

@@ -1,10 +1,11 @@
 """
-One big body each way.
+One big body each way: a file, and a completion.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import cast
 
@@ -14,21 +15,31 @@ import uvloop
 from bench.load import Place, WrongAnswer
 
 _BLOCK = bytes(256 * 1024)
+_BOUNDARY = "bench-of-dheera"
+_FORM_BEGIN = (
+    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nocr\r\n'
+    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="scan.pdf"\r\n'
+    "Content-Type: application/pdf\r\n\r\n"
+).encode()
+_FORM_END = f"\r\n--{_BOUNDARY}--\r\n".encode()
 _OK = 200
 _DEADLINE_SECONDS = 120.0
 _SHORT_ANSWER_BYTES = 1000
+_COUNTED = re.compile(rb'"bytes": ?(\d+)')
+_RECEIVED = re.compile(rb"received (\d+)")
 
 
 class _Exchange(asyncio.Protocol):
     """
-    One request with a body of zeros, and a count of what its answer brings.
+    One request, zeros and an end of its body if any are due, and a count of what its answer brings.
     """
 
     _transport: asyncio.Transport
 
-    def __init__(self, head: bytes, send_bytes: int, done: asyncio.Future[None]) -> None:
-        self._head = head
+    def __init__(self, request: bytes, send_bytes: int, end: bytes, done: asyncio.Future[None]) -> None:
+        self._request = request
         self._left = send_bytes
+        self._end = end
         self._done = done
         self._writable = True
         self._parser = httptools.HttpResponseParser(self)
@@ -40,7 +51,7 @@ class _Exchange(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, not the base class.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(self._head)
+        self._transport.write(self._request)
         self._send_blocks()
 
     def pause_writing(self) -> None:
@@ -73,6 +84,8 @@ class _Exchange(asyncio.Protocol):
             block = _BLOCK[: self._left]
             self._left -= len(block)
             self._transport.write(block)
+            if not self._left:
+                self._transport.write(self._end)
 
     def _finish(self, problem: str | None) -> None:
         if self._done.done():
@@ -85,34 +98,59 @@ class _Exchange(asyncio.Protocol):
 
 def uploaded(place: Place, size: int) -> float:
     """
-    The seconds that it takes to send so many bytes and have them acknowledged.
+    The seconds that it takes to send a file of so many bytes, in a form as Mistral wants it, and have it acknowledged.
 
-    :raises WrongAnswer: they did not all arrive.
+    :raises WrongAnswer: it did not arrive as a whole.
     """
-    head = place.head("POST", "/files", length=size, media_type="application/octet-stream")
-    seconds, exchange = uvloop.run(_exchanged(place, head, size))
-    if exchange.beginning != b'{"bytes":%d}' % size:
+    length = len(_FORM_BEGIN) + size + len(_FORM_END)
+    head = place.files_head("POST", "/files", length=length, media_type=f"multipart/form-data; boundary={_BOUNDARY}")
+    seconds, exchange = uvloop.run(_exchanged(place, head + _FORM_BEGIN, size, _FORM_END))
+    found = _COUNTED.search(exchange.beginning)
+    if found is None or int(found[1]) < size:
         raise WrongAnswer(f"of {size} bytes upstream counted {exchange.beginning!r}")
     return seconds
 
 
 def downloaded(place: Place, size: int) -> float:
     """
-    The seconds that it takes to receive so many bytes.
+    The seconds that it takes to receive a file of so many bytes.
 
     :raises WrongAnswer: another number came.
     """
-    target = f"/files/big/content?bytes={size}"
-    head = place.head("GET", target, media_type="application/octet-stream")
-    seconds, exchange = uvloop.run(_exchanged(place, head, 0))
+    seconds, exchange = uvloop.run(_exchanged(place, place.files_head("GET", f"/files/bytes-{size}/content")))
     if exchange.received != size:
         raise WrongAnswer(f"of {size} bytes {exchange.received} came")
     return seconds
 
 
-async def _exchanged(place: Place, head: bytes, send_bytes: int) -> tuple[float, _Exchange]:
+def asked(place: Place, size: int) -> float:
+    """
+    The seconds of a completion whose question has so many bytes.
+
+    :raises WrongAnswer: they did not all arrive.
+    """
+    seconds, exchange = uvloop.run(_exchanged(place, place.asking(place.chat("x" * size, count=1))))
+    found = _RECEIVED.search(exchange.beginning)
+    if found is None or int(found[1]) < size:
+        raise WrongAnswer(f"of {size} bytes upstream counted {exchange.beginning!r}")
+    return seconds
+
+
+def answered(place: Place, size: int) -> float:
+    """
+    The seconds of a completion whose answer has so many bytes.
+
+    :raises WrongAnswer: fewer came.
+    """
+    seconds, exchange = uvloop.run(_exchanged(place, place.asking(place.chat(answer_bytes=size))))
+    if exchange.received < size:
+        raise WrongAnswer(f"of {size} bytes {exchange.received} came")
+    return seconds
+
+
+async def _exchanged(place: Place, request: bytes, send_bytes: int = 0, end: bytes = b"") -> tuple[float, _Exchange]:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    exchange = _Exchange(head, send_bytes, done)
+    exchange = _Exchange(request, send_bytes, end, done)
     started = time.monotonic()
     await place.connect(lambda: exchange)
     async with asyncio.timeout(_DEADLINE_SECONDS):

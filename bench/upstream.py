@@ -3,11 +3,14 @@ A stand-in for Mistral that costs little itself: `python -m bench.upstream [TLS.
 
 It prints `PORT n` once it listens on the loopback interface, and answers
 
-    POST .../chat/completions                       a short completion, JSON
-    POST .../chat/completions?interval_ms=I&phase=F  events without end: the first at once, the next
-                                                    after F intervals, then one in each interval
-    GET  .../content?bytes=N                        N bytes
-    anything else                                   the count of bytes that its body had, JSON
+    POST .../chat/completions     a completion, JSON, or a stream of events
+    GET  .../bytes-N/content      N bytes
+    anything else                 the count of bytes that its body had, JSON
+
+The user's words say which completion: translating proxies pass these, and no query. Without such words it is a short
+one; with "[bench answer_bytes=N]" it has so many bytes of text; with "[bench count=1]" it says how many bytes the
+request had; "[bench interval_ms=I phase=F]" begins events without end: the first at once, the next after F intervals,
+then one in each interval.
 
 SIGUSR1 ends all streams in the way that Mistral does: usage in the last event, then [DONE].
 A request without the upstream's own credential gets 401: so a proxy that is measured has
@@ -17,89 +20,24 @@ provably put it in.
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import ssl
 import sys
-import time
 from typing import cast
-from urllib.parse import parse_qs, urlsplit
 
 import httptools
 import uvloop
 
+from bench.answers import COMPLETED, REFUSED, Stream, answer, completed, directives_in
+
 CREDENTIAL = "Bearer sk-of-the-upstream"
 
 _CREDENTIAL = CREDENTIAL.encode()
-_TEXT = b"Start at the Ile de la Cite, cross the river to the Louvre, then walk on. " * 3
-_COMPLETION = (
-    b'{"id":"cmpl-5f1d3c0a","object":"chat.completion","model":"mistral-small-latest",'
-    b'"created":1764000000,"choices":[{"index":0,"finish_reason":"stop","message":'
-    b'{"role":"assistant","tool_calls":null,"content":"%b"}}],"usage":{"prompt_tokens":18,'
-    b'"completion_tokens":51,"total_tokens":69}}' % _TEXT
-)
-_CHUNK = (
-    b'{"id":"cmpl-5f1d3c0a","object":"chat.completion.chunk","model":"mistral-small-latest",'
-    b'"created":1764000000,"choices":[{"index":0,"delta":{"content":"word %d"},'
-    b'"finish_reason":null}],"t":%d}'
-)
-_LAST_CHUNK = (
-    b'{"id":"cmpl-5f1d3c0a","object":"chat.completion.chunk","model":"mistral-small-latest",'
-    b'"created":1764000000,"choices":[{"index":0,"delta":{"content":""},"finish_reason":"stop"}],'
-    b'"usage":{"prompt_tokens":18,"completion_tokens":%d,"total_tokens":%d}}'
-)
-_PROMPT_TOKENS = 18
-_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
-)
 _BLOCK = bytes(256 * 1024)
 _BACKLOG = 4096
-
-
-def _answer(status: bytes, body: bytes) -> bytes:
-    return (
-        b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        b"mistral-correlation-id: 0197\r\nx-ratelimit-remaining-req-minute: 59\r\n\r\n%b" % (status, len(body), body)
-    )
-
-
-_COMPLETED = _answer(b"200 OK", _COMPLETION)
-_REFUSED = _answer(b"401 Unauthorized", b'{"detail":"Unauthorized"}')
-
-
-class Stream:
-    """
-    One SSE answer: an event whenever one is due, until it is told to end.
-    """
-
-    def __init__(self, transport: asyncio.WriteTransport, *, interval: float, phase: float) -> None:
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-        self._interval = interval
-        self._sent = 0
-        transport.write(_STREAM_HEAD)
-        # Phases spread the streams over the interval. In step, they would measure a queue.
-        self._due = self._loop.time() - interval * (1 - phase)
-        self._timer = self._loop.call_soon(self._send)
-
-    def _send(self) -> None:
-        self._write(b"data: %b\n\n" % (_CHUNK % (self._sent, time.monotonic_ns())))
-        self._sent += 1
-        self._due += self._interval
-        self._timer = self._loop.call_at(self._due, self._send)
-
-    def _write(self, event: bytes) -> None:
-        self._transport.write(b"%x\r\n%b\r\n" % (len(event), event))
-
-    def end(self) -> None:
-        """Send usage and [DONE]; the connection may serve another request."""
-        self._timer.cancel()
-        last = _LAST_CHUNK % (self._sent, self._sent + _PROMPT_TOKENS)
-        self._write(b"data: %b\n\ndata: [DONE]\n\n" % last)
-        self._transport.write(b"0\r\n\r\n")
-
-    def drop(self) -> None:
-        """Send nothing more: the peer has left."""
-        self._timer.cancel()
+_TOLD_WITHIN_BYTES = 4096
+_FILE = re.compile(rb"/bytes-(\d+)/content")
 
 
 class _Connection(asyncio.Protocol):
@@ -119,7 +57,7 @@ class _Connection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
-        self._target = b""
+        self._target = self._beginning = b""
         self._received = 0
 
     # asyncio calls these
@@ -154,39 +92,39 @@ class _Connection(asyncio.Protocol):
         self._target += url
 
     def on_body(self, body: bytes) -> None:
+        if self._received < _TOLD_WITHIN_BYTES:
+            self._beginning += body[:_TOLD_WITHIN_BYTES]
         self._received += len(body)
 
     def on_message_complete(self) -> None:
-        target, received, admitted = self._target, self._received, self._admitted
+        target, beginning, received, admitted = self._target, self._beginning, self._received, self._admitted
         self._begin()
         self._admitted = False
         if not admitted:
-            self._transport.write(_REFUSED)
+            self._transport.write(REFUSED)
         elif target.endswith(b"/chat/completions"):
-            self._transport.write(_COMPLETED)
-        else:
-            parts = urlsplit(target.decode())
-            asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            self._answer_slowly(asked, received)
-
-    def _answer_slowly(self, asked: dict[str, str], received: int) -> None:
-        if "interval_ms" in asked:
-            if self._stream is not None:
-                self._streams.discard(self._stream)
-            self._stream = Stream(
-                self._transport,
-                interval=float(asked["interval_ms"]) / 1000,
-                phase=float(asked["phase"]),
-            )
-            self._streams.add(self._stream)
-        elif "bytes" in asked:
-            self._left = int(asked["bytes"])
+            self._complete(directives_in(beginning), received)
+        elif found := _FILE.search(target):
+            self._left = int(found[1])
             self._transport.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % self._left
             )
             self._send_blocks()
         else:
-            self._transport.write(_answer(b"200 OK", b'{"bytes":%d}' % received))
+            self._transport.write(answer(b"200 OK", b'{"bytes":%d}' % received))
+
+    def _complete(self, asked: dict[bytes, float], received: int) -> None:
+        if b"interval_ms" in asked:
+            if self._stream is not None:
+                self._streams.discard(self._stream)
+            self._stream = Stream(self._transport, interval=asked[b"interval_ms"] / 1000, phase=asked[b"phase"])
+            self._streams.add(self._stream)
+        elif b"count" in asked:
+            self._transport.write(completed(b"received %d" % received))
+        elif b"answer_bytes" in asked:
+            self._transport.write(completed(b"x" * int(asked[b"answer_bytes"])))
+        else:
+            self._transport.write(COMPLETED)
 
     def _send_blocks(self) -> None:
         while self._left and self._writable:
