@@ -205,11 +205,11 @@ class KeyGate:
             self._master_seen_at.popitem(last=False)
 
     def _require_good(self, found: _Pass) -> None:
-        if found.ends <= self._clock():
+        if found.ends != inf and found.ends <= self._clock():
             raise UnknownKey
         if found.blocked is not None:
             raise _known(BlockedKey(found.blocked), found)
-        if found.expires <= self._clock():
+        if found.expires != inf and found.expires <= self._clock():
             raise _known(ExpiredKey(found.bearer.key.name if found.bearer.key else ""), found)
 
     def _let_through(self, found: _Pass, method: bytes, target: bytes) -> Admission:

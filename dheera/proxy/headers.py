@@ -145,21 +145,34 @@ def downward(fields: Fields, base: Base, prefix: bytes = PREFIX) -> Fields:
     crossing: Fields = []
     dated = False
     for line in fields:
-        name = line[0].lower()
-        if name in NOT_SENT_BACK or name.startswith(b"x-dheera-"):
-            if name == b"connection":
-                named.append(line[1])
-        elif name == b"location":
-            crossing.append((line[0], map_location(line[1], base, prefix)))
-        else:
-            dated = dated or name == b"date"
+        part = _part(line[0])
+        if part is None:
             crossing.append(line)
+        elif part == b"date":
+            dated = True
+            crossing.append(line)
+        elif part == b"location":
+            crossing.append((line[0], map_location(line[1], base, prefix)))
+        elif part == b"connection":
+            named.append(line[1])
     if named:
         crossing = _without_named(crossing, named)
         dated = any(name.lower() == b"date" for name, _ in crossing)
     if not dated:
         crossing.append((b"Date", http_date()))  # RFC 9110 §6.6.1
     return crossing
+
+
+@lru_cache(maxsize=1024)
+def _part(name: bytes) -> bytes | None:
+    """
+    What *name* means to `downward`: ``None`` for what just crosses, empty for what does not, else itself in lower case.
+    Upstreams have a few dozen names: looking them up takes a quarter of judging them.
+    """
+    lowered = name.lower()
+    if lowered in {b"date", b"location", b"connection"}:
+        return lowered
+    return b"" if lowered in NOT_SENT_BACK or lowered.startswith(b"x-dheera-") else None
 
 
 def interim(fields: Fields) -> Fields:

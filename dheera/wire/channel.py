@@ -87,8 +87,8 @@ class Channel(Protocol):
         Begin to wait for a request, unless there are too many connections already.
         """
         transport: Any = self.transport
-        self._peer: IAddress = transport.getPeer()
-        self._host: IAddress = transport.getHost()
+        self.peer: IAddress = transport.getPeer()
+        self.host: IAddress = transport.getHost()
         self._send = sender(transport)
         transport.registerProducer(self, True)  # noqa: FBT003 - Twisted's signature
         if ITCPTransport.providedBy(transport):
@@ -131,13 +131,13 @@ class Channel(Protocol):
         """
         The client's address.
         """
-        return self._peer
+        return self.peer
 
     def getHost(self) -> IAddress:
         """
         Our own address.
         """
-        return self._host
+        return self.host
 
     def isSecure(self) -> bool:
         """
@@ -214,10 +214,10 @@ class Channel(Protocol):
         self._unread = self._parser.body(data)
         if self._send_blocked:
             return  # a client that takes nothing has its own deadline
-        if self._body is not None and self._body.complete:
-            self._by(NEVER, self._idle_too_long)
-        else:
+        if self._body is None or not self._body.complete:
             self._body_by()
+        elif self.deadline != NEVER:
+            self._by(NEVER, self._idle_too_long)
 
     # What a body asks for.
 

@@ -36,6 +36,7 @@ INTERIM_LIMIT = 16
 How many interim answers (1xx) may come before the answer.
 """
 
+_FRAMING_LENGTHS = frozenset(map(len, (b"content-length", b"transfer-encoding")))
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -54,7 +55,7 @@ class Connection(Protocol):
         self.address = ""
         self.deadline = NEVER
         self.lost = False
-        self.ready: Deferred[None] = Deferred(lambda _: self.abort())
+        self.ready: Deferred[None] = Deferred(self._given_up)
         self._agent = agent
         self._late: Callable[[], None] = self._idle_too_long
         self._outgoing: Outgoing | None = None
@@ -68,6 +69,7 @@ class Connection(Protocol):
         self._reset_parser()
         self._heard = False
         self._held = False
+        self._is_1_1 = False
         self._tunnel: IProtocol | None = None
         self._switched = False
         self._rest = b""
@@ -128,7 +130,7 @@ class Connection(Protocol):
 
         :return: fires with the answer's head; cancelling it closes the connection.
         """
-        answered: Deferred[Response] = Deferred(lambda _: self.abort())
+        answered: Deferred[Response] = Deferred(self._given_up)
         self._fresh()
         self._outgoing, self._answered = outgoing, answered
         self._heard = self._held = False
@@ -190,9 +192,6 @@ class Connection(Protocol):
         """
         Bytes from upstream.
         """
-        if self._tunnel is not None:
-            self._tunnel.dataReceived(data)
-            return
         if self._outgoing is None:
             self._uncalled(data)
             return
@@ -200,6 +199,8 @@ class Connection(Protocol):
         if self._head_done:
             self._chaff += len(data)
         else:
+            if not self._head_size:
+                self._is_1_1 = data.startswith(b"HTTP/1.1 ")
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
@@ -225,7 +226,9 @@ class Connection(Protocol):
         """
         Bytes that belong to no answer: of the protocol that was switched to, or without any right to be here.
         """
-        if self._switched:
+        if self._tunnel is not None:
+            self._tunnel.dataReceived(data)
+        elif self._switched:
             self._rest += data
         else:
             self.abort()
@@ -288,7 +291,8 @@ class Connection(Protocol):
         outgoing = self._outgoing
         if outgoing is None or self._complete:
             return
-        version: str = self._parser.get_http_version()
+        # Of most answers it has been seen; llhttp takes 2,600 instructions to tell.
+        version: str = "1.1" if self._is_1_1 and not self._interims else self._parser.get_http_version()
         if version not in ("1.1", "1.0") or code < 100 or _CONTROL.search(self._phrase):  # noqa: PLR2004 - RFC 9110 §15
             self._wrong = "its status line is not one of HTTP/1.1"
         if 100 <= code < 200 and code != 101:  # noqa: PLR2004 - RFC 9110 §15.2
@@ -314,7 +318,8 @@ class Connection(Protocol):
         """
         length: int | None = None
         for name, value in self._fields:
-            match name.lower():
+            # Most names are no candidates, by their length alone.
+            match name.lower() if len(name) in _FRAMING_LENGTHS else None:
                 case b"content-length":
                     length = int(value)
                     self._framed = True
@@ -428,6 +433,9 @@ class Connection(Protocol):
             answered.errback(reason)
         elif response is not None:
             response.end(reason)
+
+    def _given_up(self, _: Deferred[Response]) -> None:
+        self.abort()
 
     def abort(self) -> None:
         """

@@ -5,6 +5,7 @@ What makes a request head valid, beyond what llhttp already refuses. Functions o
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
@@ -13,6 +14,11 @@ from dheera.errors import MalformedRequest
 Fields = list[tuple[bytes, bytes]]
 """
 Header lines, in their order and spelling.
+"""
+
+TREE_DEPTH = 4
+"""
+How many slashes of a path are taken apart for the resource tree; a leaf that wants more looks at the target.
 """
 
 HEAD_END = b"\r\n\r\n"
@@ -55,6 +61,7 @@ class Head(Struct, frozen=True):
     One request head, checked.
 
     :param path: the target without its query.
+    :param steps: the same as `steps_of` has it.
     :param version: ``"1.1"`` or ``"1.0"``.
     :param keep_alive: the client would send another request on this connection.
     :param memo: of all heads that came one after the other on this connection and are the same, but for the length of
@@ -64,6 +71,7 @@ class Head(Struct, frozen=True):
     method: bytes
     target: bytes
     path: bytes
+    steps: list[bytes]
     version: str
     fields: Fields
     framing: Framing
@@ -72,6 +80,14 @@ class Head(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"<Head {self.method!r} {self.target!r}>"  # the credential is among the fields
+
+
+def steps_of(path: bytes) -> list[bytes]:
+    """
+    A path as the resource tree has it: taken apart, and decoded.
+    """
+    steps = path[1:].split(b"/", TREE_DEPTH)
+    return [unquote_to_bytes(step) for step in steps] if path.find(b"%") >= 0 else steps
 
 
 def check_request_line(head: bytes) -> None:

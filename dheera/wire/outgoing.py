@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from attrs import frozen
 from msgspec import Struct
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
@@ -21,8 +20,7 @@ _URI = re.compile(
 _PORTS = {"http": 80, "https": 443}
 
 
-@frozen(cache_hash=True)
-class Origin:
+class Origin(Struct, frozen=True, cache_hash=True):
     """
     Whom to connect to.
 

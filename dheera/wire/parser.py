@@ -25,6 +25,7 @@ from dheera.wire.heads import (
     check_partial_head,
     check_request_line,
     check_target,
+    steps_of,
     too_long,
 )
 from dheera.wire.limits import ServerLimits
@@ -97,11 +98,12 @@ class RequestParser:
         framing = check_fields(method, version, self._fields)
         if framing.length is not None and framing.length > self.limits.body_bytes:
             raise BodyTooLarge(too_large(self.limits.body_bytes))
-        target = self._target
+        path = self._target.partition(b"?")[0]
         head = Head(
             method,
-            target,
-            target.partition(b"?")[0],
+            self._target,
+            path,
+            steps_of(path),
             version,
             self._fields,
             framing,
