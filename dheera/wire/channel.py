@@ -196,7 +196,7 @@ class Channel(Protocol):
             if self._unread not in (b"", b"\r") and self._late != self._head_too_slow:
                 self._by(self.site.limits.head_seconds, self._head_too_slow)
             return False
-        self._by(NEVER, self._idle_too_long)
+        self.deadline, self._late = NEVER, self._idle_too_long
         framing = head.framing
         self.persistent = head.keep_alive and head.version == "1.1" and not framing.upgrade
         self._continue = framing.expects_continue

@@ -36,7 +36,6 @@ INTERIM_LIMIT = 16
 How many interim answers (1xx) may come before the answer.
 """
 
-_FRAMING_LENGTHS = frozenset(map(len, (b"content-length", b"transfer-encoding")))
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -279,9 +278,6 @@ class Connection(Protocol):
             self._trailed = True
             return
         self._fields.append((name, value.rstrip(b" \t")))
-        if len(self._fields) > self._agent.limits.header_count:
-            self._wrong = "it has too many header lines"
-            raise ValueError(self._wrong)
 
     def on_headers_complete(self) -> None:
         """
@@ -295,6 +291,8 @@ class Connection(Protocol):
         version: str = "1.1" if self._is_1_1 and not self._interims else self._parser.get_http_version()
         if version not in ("1.1", "1.0") or code < 100 or _CONTROL.search(self._phrase):  # noqa: PLR2004 - RFC 9110 §15
             self._wrong = "its status line is not one of HTTP/1.1"
+        if len(self._fields) > self._agent.limits.header_count:
+            self._wrong = "it has too many header lines"
         if 100 <= code < 200 and code != 101:  # noqa: PLR2004 - RFC 9110 §15.2
             return
         if code == 101:  # noqa: PLR2004 - Switching Protocols
@@ -318,8 +316,7 @@ class Connection(Protocol):
         """
         length: int | None = None
         for name, value in self._fields:
-            # Most names are no candidates, by their length alone.
-            match name.lower() if len(name) in _FRAMING_LENGTHS else None:
+            match name.lower():
                 case b"content-length":
                     length = int(value)
                     self._framed = True
@@ -412,7 +409,8 @@ class Connection(Protocol):
         """
         outgoing, self._outgoing = self._outgoing, None
         reusable = self._framed and self._keep_alive and not self.lost
-        self.hold(held=False)
+        if self._held:
+            self.hold(held=False)
         if reusable:
             if self._trailed or (outgoing is not None and outgoing.method == b"HEAD"):
                 self._reset_parser()  # llhttp waits for a body, or has heeded what a trailer says (RFC 9110 §6.5.1)
