@@ -19,6 +19,7 @@ class Commands(click.Group):
 
     ELSEWHERE: Mapping[str, str] = {
         "measure": "bench.measuring",
+        "report": "bench.reporting",
         "guard": "bench.guard",
     }
     """

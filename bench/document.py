@@ -15,6 +15,11 @@ from bench.figures import Programs, Summary, ratio
 
 SUBJECT = "dheera"
 YARDSTICK = "nginx"
+DIRECT = "direct"
+PLAIN, TLS = "plain", "tls"
+"""
+How the proxies speak to the upstream.
+"""
 
 
 @frozen(kw_only=True)
@@ -30,6 +35,14 @@ class Document:
     figures: Mapping[str, Programs]
     left_out: Mapping[str, str]
     problems: Sequence[str]
+
+    def programs(self) -> list[str]:
+        """All of which there are figures, each once, in their order."""
+        return list(dict.fromkeys(name for programs in self.figures.values() for name in programs))
+
+    def figure(self, mode: str, name: str, key: str) -> Summary | None:
+        """One figure of one program, where it is known."""
+        return self.figures.get(mode, {}).get(name, {}).get(key)
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it: with medians, and ratios to the yardstick, for those who read it."""

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from bench.sections import COMMON_PER_SECOND, CONNECTIONS, STREAMS, USUAL_CONNECTIONS
+USUAL_CONNECTIONS = 32
+CONNECTIONS = (1, 8, USUAL_CONNECTIONS, 128, 256)
+STREAMS = (200, 1000)
+COMMON_PER_SECOND = 500
 
 
 @frozen

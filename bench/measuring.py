@@ -14,13 +14,13 @@ from pathlib import Path
 
 import click
 
-from bench.document import Document
+from bench.document import PLAIN, TLS, Document
 from bench.installing import NotInstalled, Tools
 from bench.load import wrk_missing
 from bench.machine import allow_many_files, described, two_cores
 from bench.proxies import PROXIES
 from bench.proxy import Proxy
-from bench.rounds import PLAIN, TLS, Rounds
+from bench.rounds import Rounds
 from bench.sections import SECTIONS
 from bench.tables import as_text
 

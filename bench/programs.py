@@ -1,5 +1,5 @@
 """
-Programs that we start, keep to one core, and end: only these, by their own ids.
+Programs that we start, keep to their cores, and end: only these, by their own ids.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ class Program:
 def program(
     arguments: Sequence[str],
     *,
-    core: int,
+    cores: frozenset[int],
     log: Path,
     environment: Mapping[str, str] | None = None,
     piped: bool = False,
 ) -> Iterator[Program]:
     """
-    Run a program on one core while the block lasts.
+    Run a program on these cores while the block lasts.
 
     :param environment: what it gets beside PATH and HOME: nothing else of ours reaches it, so a
         key or a base URL in the caller's shell cannot change what is measured.
@@ -89,7 +89,7 @@ def program(
     ours = os.sched_getaffinity(0)
     with log.open("wb") as sink:
         # A child inherits the affinity of the moment: so no thread of it ever ran elsewhere.
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, cores)
         try:
             process = subprocess.Popen(
                 arguments,

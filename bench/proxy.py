@@ -63,6 +63,11 @@ class Proxy(Protocol):
         """The part of the usual events a second that its streams get: a slow one would only show its queue."""
         ...
 
+    @property
+    def spread(self) -> bool:
+        """Whether it has all cores, those of the load too: what several processes are for."""
+        ...
+
     def version(self, tools: Tools) -> str:
         """
         What is measured, for the head of the table; it is installed by then.
@@ -84,7 +89,7 @@ def upstream_on(core: int, scratch: Path, *, tls: bool) -> Iterator[tuple[Place,
     authority, server = authority_and_server(scratch) if tls else (None, None)
     with program(
         [sys.executable, "-m", "bench.upstream", *([str(server)] if server else [])],
-        core=core,
+        cores=frozenset({core}),
         log=scratch / "upstream.log",
         piped=True,
     ) as running:
@@ -100,7 +105,9 @@ def upstream_on(core: int, scratch: Path, *, tls: bool) -> Iterator[tuple[Place,
 
 
 @contextmanager
-def proxy_on(core: int, scratch: Path, proxy: Proxy, upstream: Place, tools: Tools) -> Iterator[tuple[Place, Program]]:
+def proxy_on(
+    cores: frozenset[int], scratch: Path, proxy: Proxy, upstream: Place, tools: Tools
+) -> Iterator[tuple[Place, Program]]:
     """
     A proxy in front of `upstream`, serving while the block lasts.
 
@@ -109,7 +116,7 @@ def proxy_on(core: int, scratch: Path, proxy: Proxy, upstream: Place, tools: Too
     plan = proxy.plan(upstream, port=_free_port(), scratch=scratch, tools=tools)
     with program(
         plan.arguments,
-        core=core,
+        cores=cores,
         log=scratch / f"{proxy.name}.log",
         environment=plan.environment,
     ) as running:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
+from bench.document import DIRECT, PLAIN, TLS
 from bench.figures import Programs, Summary
 from bench.installing import Tools
 from bench.load import Place, WrongAnswer
@@ -20,8 +21,6 @@ from bench.proxy import Proxy, proxy_on, upstream_on
 from bench.sections import SECTIONS
 from bench.subject import Subject
 
-DIRECT = "direct"
-PLAIN, TLS = "plain", "tls"
 # What is measured with TLS to the upstream too: the main figures.
 _WITH_TLS = frozenset({"requests", "streams", "memory"})
 
@@ -34,6 +33,10 @@ class Cores:
 
     proxy: int
     load: int
+
+    def of(self, proxy: Proxy) -> frozenset[int]:
+        """Where this one runs."""
+        return frozenset({self.proxy, self.load} if proxy.spread else {self.proxy})
 
 
 @define(eq=False, kw_only=True)
@@ -81,7 +84,7 @@ class Rounds:
         # Fresh each time: memory that an earlier section left free would hide what this one needs.
         with (
             self._noted(round_.mode, proxy.name, section),
-            proxy_on(self._cores.proxy, round_.folder, proxy, round_.place, self._tools) as (place, process),
+            proxy_on(self._cores.of(proxy), round_.folder, proxy, round_.place, self._tools) as (place, process),
         ):
             subject = Subject(
                 place=place, process=process, upstream=round_.upstream, scratch=round_.folder, pace=proxy.pace

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from bench.arrivals import open_loop
+from bench.figures import COMMON_PER_SECOND, CONNECTIONS, STREAMS, USUAL_CONNECTIONS
 from bench.kernel import peak_kib, reset_peak
 from bench.percentiles import percentile
 from bench.subject import Subject
@@ -15,10 +16,6 @@ from bench.transfers import answered, asked, downloaded, uploaded
 Figures = Mapping[str, float]
 Section = Callable[[Subject, float], Iterator[Figures]]
 
-USUAL_CONNECTIONS = 32
-CONNECTIONS = (1, 8, 32, 128, 256)
-STREAMS = (200, 1000)
-COMMON_PER_SECOND = 500
 # More than one loader of ours can send on half a core.
 _MOST_PER_SECOND = 4000
 _FEWEST_OPEN = 200  # requests: with less there is no p99

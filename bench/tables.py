@@ -71,5 +71,5 @@ def as_markdown(table: Table, programs: Programs, names: Sequence[str]) -> str:
     if len(found) == 1:
         return ""
     lines = [found[0], ["---", *("--:" for _ in found[0][1:])]]
-    lines += [[f"**{cell}**" if row[0] == SUBJECT else cell for cell in row] for row in found[1:]]
+    lines += [[f"**{row[0]}**" if row[0] == SUBJECT else row[0], *row[1:]] for row in found[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -31,6 +31,7 @@ _NO_LEDGER = "[ledger]\ndelay_seconds = 86400\n"
 _BUDGET = {"max_budget": 10**8}
 _RATES = {"rpm_limit": 10**9, "tpm_limit": 10**13}
 _OF_VARIANTS = frozenset({"requests", "streams"})
+_OF_WORKERS = frozenset({"requests"})
 
 
 @frozen(kw_only=True)
@@ -49,6 +50,7 @@ class Dheera:
     postgres: bool = False
     workers: int = 1
     sections: frozenset[str] | None = _OF_VARIANTS
+    spread: bool = False
     pace: float = field(default=1.0, init=False)
 
     def version(self, tools: Tools) -> str:
@@ -122,6 +124,9 @@ VARIANTS: Sequence[Proxy] = (
     Dheera(name="dheera-sink", settings=_FILE_SINK, limits={}),
     # Here stands the subject: with a budget.
     _everything(name="dheera-limits", limits={**_BUDGET, **_RATES}),
+    # Two workers beside one, both on all the cores that there are.
+    _everything(name="dheera-spread", spread=True, sections=_OF_WORKERS),
+    _everything(name="dheera-2-workers", workers=2, spread=True, sections=_OF_WORKERS),
     _everything(name="dheera-pg", postgres=True),
     _everything(name="dheera-pg-limits", postgres=True, limits={**_BUDGET, **_RATES}),
 )

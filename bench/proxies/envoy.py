@@ -28,6 +28,7 @@ class Envoy:
     name: str = field(default="envoy", init=False)
     sections: frozenset[str] | None = field(default=None, init=False)
     pace: float = field(default=1.0, init=False)
+    spread: bool = field(default=False, init=False)
 
     def version(self, tools: Tools) -> str:
         """As it says itself."""

@@ -48,6 +48,7 @@ class HAProxy:
     name: str = field(default="haproxy", init=False)
     sections: frozenset[str] | None = field(default=None, init=False)
     pace: float = field(default=1.0, init=False)
+    spread: bool = field(default=False, init=False)
 
     def version(self, tools: Tools) -> str:
         """As it says itself."""

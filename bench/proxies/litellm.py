@@ -25,6 +25,7 @@ class LiteLLM:
     name: str = field(default="litellm", init=False)
     sections: frozenset[str] | None = field(default=None, init=False)
     pace: float = field(default=0.05, init=False)
+    spread: bool = field(default=False, init=False)
 
     def version(self, tools: Tools) -> str:
         """The one that was asked for."""

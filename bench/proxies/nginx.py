@@ -82,6 +82,7 @@ class Nginx:
     name: str = field(default="nginx", init=False)
     sections: frozenset[str] | None = field(default=None, init=False)
     pace: float = field(default=1.0, init=False)
+    spread: bool = field(default=False, init=False)
 
     def version(self, tools: Tools) -> str:
         """As it says itself."""

@@ -50,6 +50,7 @@ class TensorZero:
     name: str = field(default="tensorzero", init=False)
     sections: frozenset[str] | None = field(default=None, init=False)
     pace: float = field(default=1.0, init=False)
+    spread: bool = field(default=False, init=False)
 
     def version(self, tools: Tools) -> str:
         """The one that was asked for."""
