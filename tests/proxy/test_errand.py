@@ -1,0 +1,73 @@
+"""
+What is kept of a head from one request to the next, and what is not.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+from twisted.trial.unittest import SynchronousTestCase
+
+from dheera.boundaries import Add, Put
+from dheera.entities import Key, now
+from dheera.keys import digest
+from tests.house import House, read_answer, request
+from tests.network import Peer
+
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+class ErrandTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.house = House(master_key="sk-master-canary")
+        self.keys: dict[str, Key] = {}
+        self.keep("a", "sk-of-a-canary-0001")
+        self.keep("b", "sk-of-b-canary-0001")
+        self.client = self.house.connect()
+
+    def keep(self, name: str, text: str) -> None:
+        made = Key(id=name, created_at=now(), updated_at=now(), digest=digest(text.encode()), name=name)
+        self.successResultOf(self.house.store.apply([Add(made)], []))
+        self.keys[name] = made
+
+    def post(self, key: bytes, body: bytes) -> tuple[int, bytes]:
+        """
+        Send *body* with *key*, on the one connection.
+
+        :return: the status of the answer, and what has come to upstream.
+        """
+        peers = len(self.house.script.connections)
+        before = b"" if not peers else self.house.script.last.received
+        self.client.received = b""
+        self.client.send(request(b"/mistral/v1/files", (b"Authorization", b"Bearer " + key), method=b"POST", body=body))
+        upstream: Peer = self.house.script.last
+        came = upstream.received[len(before) :]
+        if came:
+            upstream.send(EMPTY)
+        return read_answer(self.client.received).status, came
+
+    def test_same_head(self) -> None:
+        """
+        Requests with the same head go up with the same lines, each with its own length and body.
+        """
+        status, first = self.post(b"sk-of-a-canary-0001", b"one")
+        head, _, body = first.partition(b"\r\n\r\n")
+        self.assertEqual((200, b"one", True), (status, body, b"\r\nContent-Length: 3" in head))
+        status, second = self.post(b"sk-of-a-canary-0001", b"eleven")
+        self.assertEqual((200, first.replace(b": 3", b": 6").replace(b"one", b"eleven")), (status, second))
+
+    def test_other_key(self) -> None:
+        """
+        On the connection of somebody else's calls each key is its own: one that is wrong opens nothing.
+        """
+        self.assertEqual(200, self.post(b"sk-of-a-canary-0001", b"one")[0])
+        self.assertEqual((401, b""), self.post(b"sk-of-a-canary-0002", b"one"))
+        self.assertEqual(200, self.post(b"sk-of-b-canary-0001", b"one")[0])
+        self.assertEqual(["a", "b"], [record.key_id for record in self.house.records()])
+
+    def test_key_that_ends(self) -> None:
+        """
+        What is kept of a head opens nothing: a key that was blocked meanwhile is refused, with the same head.
+        """
+        self.assertEqual(200, self.post(b"sk-of-a-canary-0001", b"one")[0])
+        self.successResultOf(self.house.store.apply([Put(structs.replace(self.keys["a"], blocked=True))], []))
+        self.assertEqual((401, b""), self.post(b"sk-of-a-canary-0001", b"one"))
