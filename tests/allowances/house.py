@@ -84,6 +84,7 @@ class Call:
     One call that was let through.
 
     :ivar cost: once it is over.
+    :ivar reached: upstream may have seen it.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Call:
     at: float
     cost: int | None = None
     is_kept: bool = False
+    reached: bool = True
 
     @property
     def taken(self) -> int:
@@ -156,7 +158,7 @@ class House:
         """
         It is over.
         """
-        call.cost = cost if reached else 0
+        call.cost, call.reached = cost if reached else 0, reached
         call.hold.settle(usd=cost, tokens=tokens, reached=reached)
 
     def keep(self, *calls: Call) -> None:

@@ -254,6 +254,21 @@ class EndTests(HouseCase):
             self.assertGreater(last - first, 60)
         self.assertLess(len(self.line.turns), 1500)
 
+    def test_slice(self) -> None:
+        """
+        When the slice ends in which a lease was counted, nobody draws from it any more.
+        """
+        requests = limit("requests", 3000)
+        self.clock.advance(4.9)
+        self.heat(requests, nano=0)
+        self.house.end(self.house.take("w1", requests, nano=0), 0)
+        self.clock.advance(0.2)
+        asked = len(self.line.turns)
+        self.house.take("w1", requests, nano=0)
+        self.assertGreater(len(self.line.turns), asked)
+        self.house.wait(60.1)
+        self.assertEqual((1, 0), self.house.stand(Allowance(subject="key/1", kind="requests")))
+
     def test_window(self) -> None:
         """
         A call that begins in a new window counts there.
