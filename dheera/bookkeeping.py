@@ -95,12 +95,13 @@ class Lag:
 
 class Spool(Protocol):
     """
-    The durable queue of what happened. What a method has written survives the death of the process.
+    The durable queue of what happened. What is written survives the death of the process.
     """
 
     def begin(self, begun: Begun) -> None:
         """
-        Write that an exchange begins; if the process dies before its `end`, the next start ends it as interrupted.
+        Write that an exchange begins, at once; if the process dies before its `end` is written, the next start ends it
+        as interrupted.
 
         :raises Unavailable: it cannot be written: the disk is full, or the ledger is too far behind. Then nothing may
             be sent to upstream.
@@ -109,8 +110,8 @@ class Spool(Protocol):
 
     def end(self, record: Record) -> None:
         """
-        Write that an exchange is over; also of one that never began, as it was refused. What cannot be written now is
-        kept in memory until it can.
+        Write that an exchange is over, before the reactor's turn ends; also of one that never began, as it was refused.
+        What cannot be written then is kept in memory until it can.
         """
         ...
 

@@ -155,18 +155,21 @@ class PriceList:
         if price is None:
             return None
         rates = price.batch_rates if part.is_batch else price.rates
-        counted = _counted(part.usage)
-        amounts = [rate * much for rate, much in zip(rates, counted, strict=True) if much and rate is not None]
-        unpriced: list[str] = []
-        for connector, calls in part.usage.connectors.items():
+        counted, connectors = _counted(part.usage), part.usage.connectors
+        parts, is_known = 0, False
+        for rate, much in zip(rates, counted, strict=True):
+            if much and rate is not None:
+                parts, is_known = parts + rate * much, True
+        unpriced = []
+        for connector, calls in connectors.items() if connectors else ():
             rate = self._connectors.get(connector)
             if rate is None and calls:
                 unpriced.append(connector)
             elif rate is not None and calls:
-                amounts.append(rate * calls)
-        if not amounts and (any(counted) or unpriced or any(rates)):
+                parts, is_known = parts + rate * calls, True
+        if not is_known and (any(counted) or unpriced or any(rates)):
             return None
-        nano = _rounded(sum(amounts))
+        nano = _rounded(parts)
         return Cost(nano, tuple(sorted(unpriced)) if unpriced else ()) if nano <= _MOST_NANO else None
 
     def _followed(self, model: str, at: datetime) -> Price | None:

@@ -1,5 +1,7 @@
 """
-Writing down what happens, in order. What cannot be written now waits in memory, and nothing is begun meanwhile.
+Writing down what happens, in order. Ends are held for a moment, so that many are written together, and with the next
+beginning: a write takes 3 us, a line more in it one. What cannot be written now waits in memory, and nothing is begun
+meanwhile.
 """
 
 from __future__ import annotations
@@ -7,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from attrs import define, field
 from msgspec import structs
@@ -23,6 +26,7 @@ MOST_STRANGERS = 1000
 Lines about nothing that is open, refusals above all, that wait in memory. Others are bounded by what is open.
 """
 
+_Line: TypeAlias = tuple[bytes, Record | Alert]
 _BLANK = b"\n" * 4096
 """
 What is written to see whether the disk is back: as much as a file system gives out at once.
@@ -35,7 +39,7 @@ class Journal:
     """
     The lines of one process.
 
-    :param tell: told what readers should know, as soon as it is written.
+    :param tell: told what readers should know, in its order, as soon as it is written.
     :param failed: told why lines cannot be written.
     :ivar begun: the exchanges that have begun and whose end is not written yet: where their lines are, and these, in
         the order in which they are in the files.
@@ -44,13 +48,14 @@ class Journal:
     """
 
     _pen: Pen
-    _tell: Callable[[Entry], None]
+    _tell: Callable[[Sequence[Entry]], None]
     _failed: Callable[[str], None]
     begun: dict[str, tuple[int, bytes]] = field(init=False, factory=dict)
     written: int = field(init=False, default=0)
     lost: int = field(init=False, default=0)
     _error: OSError | None = field(init=False, default=None)
-    _waiting: deque[tuple[bytes, Record | Alert]] = field(init=False, factory=deque)
+    _held: list[_Line] = field(init=False, factory=list)
+    _waiting: deque[_Line] = field(init=False, factory=deque)
     _strangers: int = field(init=False, default=0)
 
     @property
@@ -76,14 +81,14 @@ class Journal:
 
     def begin(self, begun: Begun) -> None:
         """
-        Write that an exchange begins.
+        Write what is held, and that an exchange begins.
 
         :raises OSError: it is not written.
         """
         self._require_disk()
         line = to_line(begun) + b"\n"
         try:
-            place = self._pen.append(line)
+            place = self._write(self._held, line)
         except OSError as error:
             self.fail(error)
             raise
@@ -96,29 +101,52 @@ class Journal:
 
     def put(self, value: Record | Alert) -> None:
         """
-        Write it, now or later.
+        Write it with the next `flush` or `begin`, or when that is possible again.
         """
         line = _line(value)
         if self._error is None:
+            self._held.append((line, value))
+        else:
+            self._wait(line, value)
+
+    def flush(self) -> None:
+        """
+        Write what is held.
+        """
+        if self._held:
             try:
-                self._write(line, value)
+                self._write(self._held)
             except OSError as error:
                 self.fail(error)
-            else:
-                return
+
+    def _write(self, lines: list[_Line], last: bytes = b"") -> int:
+        """
+        Write *lines*, and *last* behind them, or nothing. If they are written, the list is empty afterwards.
+
+        :return: the place behind them.
+        """
+        content = b"\n".join([*[line for line, _ in lines], last]) if lines else last
+        end = self._pen.append(content)
+        if lines:
+            position = end - len(content)
+            entries = []
+            for line, value in lines:
+                position += len(line) + 1
+                entries.append(Entry(position=position, line=line, value=value))
+                if isinstance(value, Record):
+                    self.begun.pop(value.call_id, None)
+            self.written += len(lines)
+            lines.clear()
+            self._tell(entries)
+        return end
+
+    def _wait(self, line: bytes, value: Record | Alert) -> None:
         if not isinstance(value, Record) or value.call_id not in self.begun:
             if self._strangers >= MOST_STRANGERS:
                 self.lost += 1
                 return
             self._strangers += 1
         self._waiting.append((line, value))
-
-    def _write(self, line: bytes, value: Record | Alert) -> None:
-        place = self._pen.append(line + b"\n")
-        self.written += 1
-        if isinstance(value, Record):
-            self.begun.pop(value.call_id, None)
-        self._tell(Entry(position=place, line=line, value=value))
 
     def inherit(self, lines: Sequence[bytes]) -> int:
         """
@@ -127,6 +155,8 @@ class Journal:
         :return: the place of the first.
         :raises OSError: they are not written.
         """
+        self._require_disk()
+        self.flush()
         self._require_disk()
         content = b"\n".join(lines) + b"\n"
         place = self._pen.append(content)
@@ -165,6 +195,9 @@ class Journal:
         Nothing can be written until `retry` finds that it can.
         """
         self._error = error.with_traceback(None)
+        for line, value in self._held:
+            self._wait(line, value)
+        self._held.clear()
         self._failed(self.failing or "")
 
     def retry(self) -> None:
@@ -177,7 +210,7 @@ class Journal:
             if not self._waiting:
                 self._pen.append(_BLANK)
             while self._waiting:
-                self._write(*self._waiting[0])
+                self._write([self._waiting[0]])
                 self._waiting.popleft()
         except OSError as error:
             self.fail(error)

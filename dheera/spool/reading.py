@@ -132,16 +132,16 @@ class FileReader:
             pass
         return bool(self._at_hand)
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entries: Sequence[Entry]) -> None:
         """
-        This was just written.
+        These were just written.
         """
         if self._follows:
             if self._at_hand_bytes < AT_HAND_BYTES:
-                self._at_hand.append(entry)
-                self._at_hand_bytes += len(entry.line)
+                self._at_hand.extend(entries)
+                self._at_hand_bytes += sum([len(entry.line) for entry in entries])
             else:
-                self.look_up(entry.position - len(entry.line) - 1)
+                self.look_up(entries[0].position - len(entries[0].line) - 1)
         if self._waiter is not None:
             self._rouse()
 

@@ -98,7 +98,8 @@ class FileSpool:
     _room: Room = field(init=False)
     _upkeep: Upkeep = field(init=False)
     _reserve: int = field(init=False)
-    _rousing: IDelayedCall | None = field(init=False, default=None)
+    _turn_end: IDelayedCall | None = field(init=False, default=None)
+    _rouses: bool = field(init=False, default=False)
     _lost: int = field(init=False, default=0)
     _is_open: bool = field(init=False, default=False)
 
@@ -125,22 +126,20 @@ class FileSpool:
 
     def end(self, record: Record) -> None:
         """
-        Write that an exchange is over.
+        Write that an exchange is over, before this turn of the reactor ends.
         """
         if self._segments.size >= self._reserve and record.call_id not in self._journal.begun:
             self._lost += 1
             return
         self._journal.put(record)
-        if self._pen.has_turned:
-            self._turn_if_due()
+        self._await_turn_end()
 
     def alert(self, alert: Alert) -> None:
         """
-        Write an alert.
+        Write an alert, as `end`.
         """
         self._journal.put(alert)
-        if self._pen.has_turned:
-            self._turn_if_due()
+        self._await_turn_end()
 
     def reader(self, name: str, *, essential: bool = False) -> FileReader:
         """
@@ -202,6 +201,7 @@ class FileSpool:
                 self.end(self._interrupted(begun))
             except Exception:  # noqa: BLE001 - it stays open, and the next start tries again
                 log.failure("An exchange that was interrupted cannot be ended")
+        self._journal.flush()
 
     def _settle_in(self, taking: Taking) -> None:
         self._segments, self._pen = taking.segments, taking.pen
@@ -246,8 +246,9 @@ class FileSpool:
 
     async def _close(self) -> None:
         self._is_open = False
-        if self._rousing is not None:
-            self._rousing.cancel()
+        if self._turn_end is not None:
+            self._turn_end.cancel()
+        self._journal.flush()
         ending = Deferred.fromCoroutine(self._upkeep.end())
         try:
             await ending.addTimeout(CLOSE_SECONDS, self._reactor)
@@ -258,9 +259,9 @@ class FileSpool:
 
     # For those that it is made of.
 
-    def _tell(self, entry: Entry) -> None:
+    def _tell(self, entries: Sequence[Entry]) -> None:
         for reader in self._readers.values():
-            reader.take(entry)
+            reader.take(entries)
 
     def _tell_failure(self, reason: str) -> None:
         text = f"Calls cannot be recorded, and none is let through: {reason}."
@@ -282,13 +283,21 @@ class FileSpool:
         self._room.retire()
 
     def _rouse(self) -> None:
-        if self._rousing is None:
-            self._rousing = self._reactor.callLater(0, self._wake)
+        self._rouses = True
+        self._await_turn_end()
 
-    def _wake(self) -> None:
-        self._rousing = None
-        for reader in self._readers.values():
-            reader.wake()
+    def _await_turn_end(self) -> None:
+        if self._turn_end is None:
+            self._turn_end = self._reactor.callLater(0, self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._journal.flush()
+        self._turn_if_due()
+        self._turn_end = None
+        if self._rouses:
+            self._rouses = False
+            for reader in self._readers.values():
+                reader.wake()
 
 
 def make_spool(

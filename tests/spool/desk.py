@@ -105,12 +105,28 @@ def die(spool: FileSpool) -> None:
         loop.stop()
 
 
+@define(eq=False)
+class PromptSpool(FileSpool):
+    """
+    One in whose time the reactor has a turn of its own for all that happens.
+    """
+
+    def end(self, record: Record) -> None:
+        super().end(record)
+        self._reactor.advance(0)
+
+    def alert(self, alert: Alert) -> None:
+        super().alert(alert)
+        self._reactor.advance(0)
+
+
 class SpoolTests(SynchronousTestCase):
     """
     One directory, and spools in it.
     """
 
     settings = SpoolSettings()
+    kind: type[FileSpool] = PromptSpool
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -125,7 +141,7 @@ class SpoolTests(SynchronousTestCase):
         """
         One that is open, and its readers.
         """
-        spool = FileSpool(
+        spool = self.kind(
             self.clock,
             self.directory,
             evolve(self.settings, **settings),

@@ -34,7 +34,7 @@ TORN = (b"", b"{", b'{"line":"end","call_id":"', b"\0" * 50)
 
 class Machine(RuleBasedStateMachine):
     """
-    Writes, reads, ends in order, dies.
+    Writes, reads, ends in order, dies. What ends is held until something begins, or the turn of the reactor is over.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,8 @@ class Machine(RuleBasedStateMachine):
         self.directory = Path(mkdtemp())
         self.lines: list[str] = []
         self.open: list[str] = []
+        self.held: list[str] = []
+        self.held_ends: list[str] = []
         self.places = dict.fromkeys(READERS, 0)
         self.count = 0
 
@@ -75,27 +77,38 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.open.append(self.name())
         self.spool.begin(begun(self.open[-1]))
+        self.let_go()
+
+    def let_go(self) -> None:
+        """
+        What was held is written.
+        """
+        self.lines += self.held
+        self.held.clear()
+        self.held_ends.clear()
 
     @precondition(lambda self: self.open)
     @rule(which=st.integers(0))
     def end(self, which: int) -> None:
         name = self.open.pop(which % len(self.open))
         self.spool.end(record(name))
-        self.lines.append(name)
+        self.held.append(name)
+        self.held_ends.append(name)
 
     @rule(size=st.integers(0, 3000))
     def refuse(self, size: int) -> None:
-        self.lines.append(self.name())
-        self.spool.end(record(self.lines[-1], outcome="complete", message="x" * size))
+        self.held.append(self.name())
+        self.spool.end(record(self.held[-1], outcome="complete", message="x" * size))
 
     @rule()
     def alert(self) -> None:
-        self.lines.append(self.name())
-        self.spool.alert(alert(self.lines[-1]))
+        self.held.append(self.name())
+        self.spool.alert(alert(self.held[-1]))
 
     @rule(seconds=st.floats(0, 2))
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
+        self.let_go()
 
     @rule(name=st.sampled_from(READERS), most=st.integers(1, 20), done=st.integers(0, 20))
     def read(self, name: str, most: int, done: int) -> None:
@@ -118,12 +131,16 @@ class Machine(RuleBasedStateMachine):
         closed: list[None] = []
         self.spool.close().addCallback(closed.append)
         assert closed
+        self.let_go()
         self.start()
         self.find_interrupted(self.places)
 
     @rule(torn=st.sampled_from(TORN))
     def crash(self, torn: bytes) -> None:
         die(self.spool)
+        self.open += self.held_ends
+        self.held.clear()
+        self.held_ends.clear()
         last = max((self.directory / "0").glob("*.jsonl"))
         with last.open("ab") as file:
             file.write(torn)
@@ -155,7 +172,7 @@ class Model(SynchronousTestCase):
     def test_as_the_model(self) -> None:
         """
         Whatever is written, read, closed and killed: each line comes to each reader, in order; once, unless the process
-        was killed; and what was open then, and only that, is interrupted.
+        was killed; and what was open then, or ended in that very turn, and only that, is interrupted.
         """
         self.patch(reading, "AT_HAND_BYTES", 2000)
         self.patch(reading, "_BLOCK_BYTES", 600)

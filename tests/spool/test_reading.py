@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError
 from dheera.bookkeeping import Lag
 from dheera.records import Begun
 from dheera.spool import reading
+from dheera.spool.spool import FileSpool
 from tests.spool.desk import NOW, SpoolTests, alert, begun, die, drain, names, record
 
 
@@ -224,24 +225,6 @@ class Waiting(SpoolTests):
         spool.end(record("a"))
         self.assertIsNone(self.successResultOf(ledger.wait()))
 
-    def test_woken(self) -> None:
-        """
-        Who waits is woken after the turn in which something was written, once for many lines; not by a beginning.
-        """
-        spool, [ledger, files] = self.spool("ledger", "files")
-        woken = ledger.wait()
-        spool.begin(begun("a"))
-        self.clock.advance(0)
-        self.assertNoResult(woken)
-        calls = len(self.clock.getDelayedCalls())
-        for name in "abc":
-            spool.end(record(name))
-        self.assertNoResult(woken)
-        self.assertEqual(calls + 1, len(self.clock.getDelayedCalls()))
-        self.clock.advance(0)
-        self.assertIsNone(self.successResultOf(woken))
-        self.assertEqual(3, len(files.read(9)))
-
     def test_left(self) -> None:
         """
         Who does not want to wait any longer is not woken, and may wait again.
@@ -303,3 +286,29 @@ class Values(SpoolTests):
         lines = (self.directory / "0" / self.files()[0]).read_bytes().splitlines()
         self.assertEqual([False, True, True], [reading.is_for_readers(line) for line in lines])
         self.assertTrue(issubclass(type(record("b")), Begun))
+
+
+class Turns(SpoolTests):
+    """
+    Of the reactor, with several events in each.
+    """
+
+    kind = FileSpool
+
+    def test_woken(self) -> None:
+        """
+        Who waits is woken after the turn in which something was written, once for many lines; not by a beginning.
+        """
+        spool, [ledger, files] = self.spool("ledger", "files")
+        woken = ledger.wait()
+        spool.begin(begun("a"))
+        self.clock.advance(0)
+        self.assertNoResult(woken)
+        calls = len(self.clock.getDelayedCalls())
+        for name in "abc":
+            spool.end(record(name))
+        self.assertNoResult(woken)
+        self.assertEqual(calls + 1, len(self.clock.getDelayedCalls()))
+        self.clock.advance(0)
+        self.assertIsNone(self.successResultOf(woken))
+        self.assertEqual(3, len(files.read(9)))

@@ -13,8 +13,7 @@ from dheera.settings import SpoolSettings
 from dheera.spool.lanes import Lane
 from dheera.spool.replay import Replay
 from dheera.spool.segments import Segments
-from dheera.spool.spool import FileSpool
-from tests.spool.desk import NOW, SpoolTests, alert, begun, die, drain, interrupted, names, record
+from tests.spool.desk import NOW, PromptSpool, SpoolTests, alert, begun, die, drain, interrupted, names, record
 
 
 class Interrupted(SpoolTests):
@@ -117,7 +116,7 @@ class Interrupted(SpoolTests):
         spool, _ = self.spool("ledger")
         spool.begin(begun("a"))
         die(spool)
-        late = FileSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", interrupted, self.aside)
+        late = PromptSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", interrupted, self.aside)
         late.reader("ledger")
         self.aside.is_held = True
         late.open()
@@ -261,7 +260,7 @@ class Starts(SpoolTests):
 
     def refused(self, directory: Path) -> str:
         settings = SpoolSettings()
-        spool = FileSpool(self.clock, directory, settings, lambda: NOW, "n", interrupted, self.aside)
+        spool = PromptSpool(self.clock, directory, settings, lambda: NOW, "n", interrupted, self.aside)
         return str(self.failureResultOf(spool.open(), CannotStart).value)
 
     def test_no_directory(self) -> None:

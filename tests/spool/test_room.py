@@ -9,7 +9,7 @@ from dheera.settings import SpoolSettings
 from dheera.spool import reading
 from dheera.spool.reading import FileReader
 from dheera.spool.spool import FileSpool
-from tests.spool.desk import NOW, SpoolTests, begun, die, drain, interrupted, record
+from tests.spool.desk import NOW, PromptSpool, SpoolTests, begun, die, drain, interrupted, record
 from tests.spool.test_writing import full_disk
 
 
@@ -68,7 +68,7 @@ class Read(RoomTests):
         """
         That is so too if it is dismissed before the spool is open.
         """
-        spool = FileSpool(self.clock, self.directory, self.settings, lambda: NOW, "n", interrupted, self.aside)
+        spool = PromptSpool(self.clock, self.directory, self.settings, lambda: NOW, "n", interrupted, self.aside)
         spool.reader("gone")
         spool.dismiss("gone")
         self.successResultOf(spool.open())

@@ -15,8 +15,8 @@ from twisted.trial.unittest import TestCase
 
 from dheera.records import Alert, Begun, Record
 from dheera.settings import SpoolSettings
-from dheera.spool.spool import CLOSE_SECONDS, FileSpool, make_spool
-from tests.spool.desk import NOW, SpoolTests, begun, die, drain, interrupted, names, record
+from dheera.spool.spool import CLOSE_SECONDS, make_spool
+from tests.spool.desk import NOW, PromptSpool, SpoolTests, begun, die, drain, interrupted, names, record
 from tests.spool.test_writing import full_disk
 
 
@@ -85,20 +85,20 @@ class Trouble(SpoolTests):
         If the start is given up half way, the lane is free.
         """
         self.aside.is_held = True
-        spool = FileSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", interrupted, self.aside)
+        spool = PromptSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", interrupted, self.aside)
         opened = spool.open()
         self.aside.held.pop(0)()  # it is taken, and its cursors are being written
         opened.cancel()
         self.failureResultOf(opened, CancelledError)
         self.aside.is_held = False
-        spool, _ = self.spool()
-        self.assertEqual(0, spool.state().lane)
+        following, _ = self.spool()
+        self.assertEqual(0, following.state().lane)
 
     def test_as_alert(self) -> None:
         """
         If nobody else takes what the spool has to tell, it writes that down as an alert.
         """
-        spool = FileSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", interrupted, self.aside)
+        spool = PromptSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", interrupted, self.aside)
         ledger = spool.reader("ledger")
         self.successResultOf(spool.open())
         self.addCleanup(partial(die, spool))
@@ -128,7 +128,7 @@ class Trouble(SpoolTests):
         def fail(_: Begun) -> Record:
             raise ZeroDivisionError
 
-        spool = FileSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", fail, self.aside)
+        spool = PromptSpool(self.clock, self.directory, SpoolSettings(), lambda: NOW, "n", fail, self.aside)
         spool.reader("ledger")
         self.successResultOf(spool.open())
         self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))

@@ -46,10 +46,12 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-class Lines(SpoolTests):
+class Turns(SpoolTests):
     """
-    On the disk.
+    What is in the file when the process dies within a turn of the reactor.
     """
+
+    kind = FileSpool
 
     def written(self) -> list[Any]:
         return [
@@ -59,16 +61,64 @@ class Lines(SpoolTests):
             if line
         ]
 
-    def test_at_once(self) -> None:
+    def test_begin(self) -> None:
         """
-        What happened is in the file when the call returns, as one JSON line each, in order.
+        That an exchange begins is in the file when the call returns, and what ended before it.
         """
         spool, _ = self.spool()
-        happened = [begun("a"), record("a"), alert("b")]
-        spool.begin(happened[0])  # type: ignore[arg-type]
-        spool.end(happened[1])  # type: ignore[arg-type]
-        spool.alert(happened[2])  # type: ignore[arg-type]
+        for name in "ab":
+            spool.begin(begun(name))
+        happened = [begun("a"), begun("b")]
         self.assertEqual(happened, self.written())
+        spool.end(record("a"))
+        spool.alert(alert("c"))
+        spool.begin(begun("d"))
+        self.assertEqual([*happened, record("a"), alert("c"), begun("d")], self.written())
+
+    def test_end(self) -> None:
+        """
+        What ends is in the file when the turn is over, in order.
+        """
+        spool, [reader] = self.spool("ledger")
+        for name in "abc":
+            spool.begin(begun(name))
+        before = self.written()
+        for name in "ca":
+            spool.end(record(name))
+        spool.alert(alert("d"))
+        self.assertEqual((before, []), (self.written(), drain(reader)))
+        self.clock.advance(0)
+        self.assertEqual([*before, record("c"), record("a"), alert("d")], self.written())
+        self.assertEqual(["c", "a", "d"], drain(reader))
+
+    def test_closed(self) -> None:
+        """
+        Also when it is closed within the turn.
+        """
+        spool, _ = self.spool()
+        spool.end(record("a"))
+        self.successResultOf(spool.close())
+        self.assertEqual([record("a")], self.written())
+
+    def test_full(self) -> None:
+        """
+        If all together cannot be written, nothing is begun, and the ends wait.
+        """
+        spool, [reader] = self.spool("ledger")
+        spool.begin(begun("a"))
+        spool.end(record("a"))
+        with full_disk(spool):
+            self.assertRaises(Unavailable, spool.begin, begun("b"))
+        self.assertEqual((1, [begun("a")]), (spool.state().waiting, self.written()))
+        self.clock.advance(1)
+        self.assertEqual((0, [begun("a"), record("a")]), (spool.state().waiting, self.written()))
+        self.assertEqual(["a"], drain(reader))
+
+
+class Lines(SpoolTests):
+    """
+    On the disk.
+    """
 
     def test_private(self) -> None:
         """

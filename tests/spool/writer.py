@@ -34,9 +34,10 @@ async def write(reactor: Any, directory: str) -> None:
     for number in count():
         spool.begin(begun(f"{run}-{number}"))
         os.write(1, b"begun %d-%d\n" % (run, number))
+        if number >= 4:  # the end before this beginning was written with it
+            os.write(1, b"ended %d-%d\n" % (run, number - 4))
         if number >= 3:
             spool.end(record(f"{run}-{number - 3}"))
-            os.write(1, b"ended %d-%d\n" % (run, number - 3))
         if number % 50 == 0:
             entries = reader.read(20)
             os.write(1, b"".join(b"read %s\n" % entry.value.call_id.encode() for entry in entries))  # type: ignore[union-attr]
