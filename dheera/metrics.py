@@ -123,7 +123,7 @@ class Metrics:
         self._duration = histogram("request_duration_seconds", "From head to end", *at, buckets=_LONG)
         self._first_byte = histogram("first_byte_seconds", "From the request to upstream's head", *at, buckets=_LONG)
         overhead = histogram("overhead_seconds", "Of that, what dheera took", buckets=_SHORT)
-        self._overhead = self._spreads["overhead",] = Spread(overhead)
+        self._overhead = Spread(overhead)
         self._gap = histogram("longest_gap_seconds", "Longest silence within a stream", *at, buckets=_GAPS)
         self._per_token = histogram(
             "time_per_output_token_seconds", "Time after the first byte, by token", *at, buckets=_PER_TOKEN
@@ -215,8 +215,7 @@ class Metrics:
 
     def _flush(self) -> None:
         self._sorting.flush()
-        for spread in self._spreads.values():
-            spread.flush()
+        self._overhead.flush()
 
     def _show(self, level: Level) -> None:
         gauge = self._gauges[level.name]

@@ -133,6 +133,8 @@ class Series:
             if amount := getattr(self, name):
                 counter.inc(amount / NANO if name == "cost" else amount)
                 setattr(self, name, 0)
+        for spread in (self._duration, self._first_byte, self._gap, self._per_token):
+            spread.flush()
 
 
 @define(eq=False)
@@ -168,10 +170,11 @@ class Sorting:
     _teams: _Names = field(factory=_Names, init=False)
     _series: dict[Labels, Series] = field(factory=dict, init=False)
     _spelled: dict[Labels, Series] = field(factory=dict, init=False)
+    _unflushed: list[Series] = field(factory=list, init=False)
 
     def find(self, record: Record) -> Series:
         """
-        The series of *record*, which may begin with it.
+        The series of *record*, which may begin with it, and to which it is added then.
         """
         team = record.team_alias or record.team_id or ""
         model = record.answered_model or record.model or ""
@@ -181,14 +184,18 @@ class Sorting:
             if len(self._spelled) >= MOST_SERIES:
                 self._spelled.clear()  # names that nobody bounds must not fill the memory
             found = self._spelled[spelled] = self._bounded(spelled)
+        if not found.requests:
+            # A look at each of 10,000 series would keep the reactor for 10 ms, every five seconds.
+            self._unflushed.append(found)
         return found
 
     def flush(self) -> None:
         """
-        Let prometheus_client have what was added up in all of them.
+        Let prometheus_client have what was added up in those that were found since the last time.
         """
-        for series in self._series.values():
-            series.flush()
+        while self._unflushed:
+            self._unflushed[-1].flush()  # one that cannot be is tried again
+            self._unflushed.pop()
 
     def _bounded(self, spelled: Labels) -> Series:
         endpoint, named, alias, group, status, outcome = spelled

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from cProfile import Profile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,24 @@ class MetricsTests(TestCase):
         for family in text_string_to_metric_families(self.metrics.text().decode()):
             self.assertTrue(family.documentation, family.name)
         self.assertTrue(all(text for text, _ in LEVELS.values()))
+
+    def test_refresh_is_flat(self) -> None:
+        """
+        What is refreshed after one more call is as much after a thousand others as after ten.
+        """
+        self.assertEqual(*(self.calls_to_refresh(keys) for keys in (10, 1000)))
+
+    def calls_to_refresh(self, keys: int) -> int:
+        """
+        How many functions are called after one more call, where calls of so many *keys* were counted before.
+        """
+        for number in range(keys):
+            self.end(key_alias=f"key-{number}")
+        self.metrics.refresh()
+        self.end(key_alias="key-1")
+        profile = Profile()
+        profile.runcall(self.metrics.refresh)
+        return sum(entry.callcount for entry in profile.getstats())
 
 
 class WorkersTests(TestCase):
