@@ -113,7 +113,8 @@ class SqlBooks:
         return Deferred.fromCoroutine(self._prune(before, most))
 
     async def _prune(self, before: datetime, most: int) -> int:
-        [rows] = await self._database.run([pruning(before, most)], changes=())
+        # What a loss of power brings back is deleted once more.
+        [rows] = await self._database.run([pruning(before, most)], changes=(), lasting=False)
         return len(rows)
 
 

@@ -14,7 +14,7 @@ from dheera.management.acts import line, plain
 from dheera.management.routes import AnyRoute, Asked, Nothing, Office, Route
 from dheera.management.shapes import Instant, utc
 
-SLICE = 1000
+SLICE = 200
 """
 Lines that go in one transaction: few enough that the ledger does not wait for them.
 """
