@@ -20,6 +20,7 @@ class Commands(click.Group):
     ELSEWHERE: Mapping[str, str] = {
         "measure": "bench.measuring",
         "report": "bench.reporting",
+        "flat": "bench.flat",
         "guard": "bench.guard",
     }
     """
