@@ -23,16 +23,18 @@ from twisted.internet.task import react
 from bench.flat_daemons import serving
 from bench.flat_stock import Stock
 from bench.load import wrk_missing
-from bench.proxies import upstream_on
+from bench.machine import described, two_cores
+from bench.proxy import upstream_on
+from bench.rounds import Cores
 from dheera.boundaries import Query
 from dheera.entities import Key
 from dheera.keys import Secret
 from dheera.settings import Config, Storage
 from dheera.stores import make_stores, sqlite_path
 
-FEW = 10
+FEW = 1000
 """
-Keys of a store that is new.
+Keys of a store that is new, all of which call.
 """
 KEEP_DAYS = 360
 """
@@ -86,7 +88,8 @@ def flat(
         full = url or f"sqlite:///{place / f'{keys}-keys-{rows}-calls.sqlite'}"
         new = new_url or f"sqlite:///{Path(scratch) / 'new.sqlite'}"
         _filled([(full, stock), (new, Stock(FEW, 0))])
-        measured, pages = _measure(full, new, stock, seconds=seconds, repeat=repeat, scratch=Path(scratch))
+        cores = two_cores()
+        measured, pages = _measure(full, new, stock, cores, seconds=seconds, repeat=repeat, scratch=Path(scratch))
     figures = {what: {name: _summary(each[what]) for name, each in measured.items()} for what in measured[_NEW]}
     click.echo(_table(figures))
     click.echo(_table(pages))
@@ -94,7 +97,7 @@ def flat(
         document = {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "stock": {"keys": keys, "rows": rows},
-            "load average": os.getloadavg()[0],
+            "machine": described(cores),
             "measured": measured,
             "pages": pages,
         }
@@ -141,12 +144,12 @@ class _Progress:
 
 
 def _measure(
-    full: str, new: str, stock: Stock, *, seconds: float, repeat: int, scratch: Path
+    full: str, new: str, stock: Stock, cores: Cores, *, seconds: float, repeat: int, scratch: Path
 ) -> tuple[Measured, dict[str, dict[str, float]]]:
     """
     Both in turns, and then the one that has seen much while it deletes.
     """
-    proxy, load = _cores()
+    proxy, load = cores.proxy, cores.load
     os.sched_setaffinity(0, {load})
     measured: Measured = {}
     with ExitStack() as stack:
@@ -178,11 +181,6 @@ def _note(measured: Measured, name: str, found: Mapping[str, float], *, warm: bo
     if warm:
         for what, value in found.items():
             measured.setdefault(name, {}).setdefault(what, []).append(value)
-
-
-def _cores() -> tuple[int, int]:
-    allowed = sorted(os.sched_getaffinity(0))
-    return allowed[0], allowed[-1]
 
 
 def _summary(values: Sequence[float]) -> str:

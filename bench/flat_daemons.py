@@ -13,14 +13,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
 from statistics import median
 
 from attrs import frozen
 
-from bench.figures import reading
 from bench.flat_stock import key_text
+from bench.kernel import reading
 from bench.load import CHAT, Place
 from bench.programs import NotStarted, Program, program
 
@@ -29,7 +30,7 @@ PAGES = {
     "newest lines": "/spend/logs?page_size=100",
     "lines of a key": "/spend/logs?page_size=100&api_key=sk-one-of-many-000001",
     "lines by its name": "/spend/logs?page_size=100&key_alias=key-1",
-    "sums of 30 days": "/spend/report?group_by=model",
+    "sums of 30 days": "/spend/report?group_by=model&start_date={month_ago}",
     "keys, first page": "/key/list?size=100",
     "keys, last page": "/key/list?size=100&page={last}",
 }
@@ -107,7 +108,11 @@ class Served:
         """
         Milliseconds that each of `PAGES` takes, the middle of a few; endless for one that is not to be had.
         """
-        return {name: self._milliseconds(path.format(last=max(1, self.keys // 100))) for name, path in PAGES.items()}
+        month_ago = (datetime.now(UTC) - timedelta(days=30)).date()
+        return {
+            name: self._milliseconds(path.format(last=max(1, self.keys // 100), month_ago=month_ago))
+            for name, path in PAGES.items()
+        }
 
     def _milliseconds(self, path: str) -> float:
         took = []
@@ -136,7 +141,7 @@ def serving(
     start = time.monotonic()
     with program(
         [sys.executable, "-m", "dheera", "--host", "127.0.0.1", "--port", str(port), "--config", str(file)],
-        core=core,
+        cores=frozenset({core}),
         log=state / "log",
         environment={
             "DHEERA_AI_STATE_DIR": str(state),
