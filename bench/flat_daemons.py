@@ -108,11 +108,11 @@ class Served:
         """
         Milliseconds that each of `PAGES` takes, the middle of a few; endless for one that is not to be had.
         """
-        month_ago = (datetime.now(UTC) - timedelta(days=30)).date()
-        return {
-            name: self._milliseconds(path.format(last=max(1, self.keys // 100), month_ago=month_ago))
-            for name, path in PAGES.items()
+        said = {
+            "last": max(1, self.keys // 100),
+            "month_ago": (datetime.now(UTC) - timedelta(days=30)).date(),
         }
+        return {name: self._milliseconds(path.format(**said)) for name, path in PAGES.items()}
 
     def _milliseconds(self, path: str) -> float:
         took = []
