@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from dheera.errors import AnswerCut, BadAnswer, TooSlow
 from dheera.wire.addresses import Host
-from dheera.wire.deadlines import NEVER
+from dheera.wire.deadlines import NEVER, TICK_SECONDS
 from dheera.wire.heads import Fields
 from dheera.wire.outgoing import Origin, Outgoing
 from dheera.wire.response import Response
@@ -242,27 +242,33 @@ class Connection(Protocol):
             response.deliver(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
             self._pieces = []
         if self._complete:
-            self._response = None
-            if self._sending:
-                self._framed = False  # upstream wants no more of the request
-                self._stop_upload()
-            answered, self._answered = self._answered, None
-            self._release()
-            if response is not None:
-                response.end()
-                if answered is not None:
-                    answered.callback(response)
+            self._end_answer(response)
             return
-        if self._head_done:
-            if self._sending:  # either way will do
-                self.deadline = self._agent.deadlines.after(self._agent.limits.between_chunks_seconds)
-            else:
-                self._by(NEVER if self._held else self._agent.limits.between_chunks_seconds, self._silent)
-        if self._head_done and self._answered is not None and response is not None:
-            answered, self._answered = self._answered, None
+        if response is None:
+            return
+        answered, self._answered = self._answered, None
+        if answered is not None and not self._sending:
+            self._late = self._silent
+        if self._sending or not self._held:  # of an upload as well, either way will do
+            deadlines, seconds = self._agent.deadlines, self._agent.limits.between_chunks_seconds
+            if self.deadline != deadlines.now + seconds + TICK_SECONDS:  # as it is not for most pieces
+                self.deadline = deadlines.after(seconds)
+        if answered is not None:
             answered.callback(response)
-        if response is not None and response.waiting:
+        if response.waiting:
             self.hold(held=True)
+
+    def _end_answer(self, response: Response | None) -> None:
+        self._response = None
+        if self._sending:
+            self._framed = False  # upstream wants no more of the request
+            self._stop_upload()
+        answered, self._answered = self._answered, None
+        self._release()
+        if response is not None:
+            response.end()
+            if answered is not None:
+                answered.callback(response)
 
     def on_status(self, phrase: bytes) -> None:
         """

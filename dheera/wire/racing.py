@@ -5,10 +5,12 @@ Connecting to a host that has several addresses: the first that answers is taken
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -48,7 +50,18 @@ class Port:
 
     def _attempt(self, address: str, factory: IProtocolFactory) -> Deferred[IProtocol]:
         kind = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
-        return kind(self._reactor, address, self._port, timeout=self._seconds()).connect(factory)
+        connecting = kind(self._reactor, address, self._port, timeout=self._seconds()).connect(factory)
+        return connecting.addCallback(_alone)
+
+
+def _alone(protocol: Any) -> IProtocol:
+    """
+    *protocol* without the endpoint's own between it and the socket: that has told of the connection, and would only
+    pass each piece on.
+    """
+    if isinstance(protocol.transport, TCPConnection):
+        protocol.transport.protocol = protocol
+    return cast("IProtocol", protocol)
 
 
 class _Race:

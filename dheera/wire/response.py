@@ -4,6 +4,7 @@ An answer of an upstream on its way to us: its head at once, its body when someb
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
@@ -53,6 +54,8 @@ class Response:
 
     :ivar fields: all header lines in their order and spelling.
     :ivar length: bytes of the body, or ``UNKNOWN_LENGTH``.
+    :ivar waiting: pieces of the body that nobody has taken: while there are any, nothing more should be read.
+    :ivar deliver: takes a piece of the body that has come.
     """
 
     version = (b"HTTP", 1, 1)
@@ -66,7 +69,8 @@ class Response:
         self.length = UNKNOWN_LENGTH if length is None else length
         self._stream: Stream | None = stream
         self._headers: Headers | None = None
-        self._pieces: list[bytes] = []
+        self.waiting: list[bytes] = []
+        self.deliver: Callable[[bytes], object] = self.waiting.append
         self._protocol: IProtocol | None = None
         self._ended: Failure | None = None
         self._full = False
@@ -94,7 +98,7 @@ class Response:
         """
         if self._ended is not _DONE or self._protocol is not None:
             return None
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        return self.waiting[0] if len(self.waiting) == 1 else b"".join(self.waiting)
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """
@@ -108,7 +112,8 @@ class Response:
             return
         self._protocol = protocol
         protocol.makeConnection(self)  # type: ignore[arg-type]  # as much of a transport as a body needs
-        pieces, self._pieces = self._pieces, []
+        self.deliver = protocol.dataReceived
+        pieces, self.waiting = self.waiting, []
         for piece in pieces:
             protocol.dataReceived(piece)
         if self._ended is not None:
@@ -117,22 +122,6 @@ class Response:
             self._stream.hold(held=self._full)
 
     # What the connection calls.
-
-    @property
-    def waiting(self) -> bool:
-        """
-        Bytes are here that nobody has taken: nothing more should be read.
-        """
-        return bool(self._pieces)
-
-    def deliver(self, piece: bytes) -> None:
-        """
-        A piece of the body has come.
-        """
-        if self._protocol is None:
-            self._pieces.append(piece)
-        else:
-            self._protocol.dataReceived(piece)
 
     def end(self, reason: Failure = _DONE) -> None:
         """
