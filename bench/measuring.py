@@ -59,7 +59,7 @@ def _default_folder() -> Path:
     show_default=True,
     help="Rounds: the tables show the median, and the range in brackets.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here, after each round.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all of it here.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -109,18 +109,20 @@ def measure(
             tools=tools,
             scratch=Path(scratch),
         )
-        for number in range(1, repeat + 1):
-            click.echo(f"round {number} of {repeat}", err=True)
-            rounds.measure(number)
+        try:
+            for number in range(1, repeat + 1):
+                click.echo(f"round {number} of {repeat}", err=True)
+                rounds.measure(number)
+        finally:  # what was measured before it was stopped is worth having
             document = Document(
-                runs=[{**run, "rounds": number}],
+                runs=[{**run, "rounds": repeat}],
                 figures=rounds.summaries(),
                 left_out=left_out,
                 problems=rounds.problems,
             )
             if json_file is not None:
                 document.write(json_file)
-    _print(document)
+            _print(document)
     if document.problems:
         sys.exit(1)
 

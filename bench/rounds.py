@@ -67,11 +67,11 @@ class Rounds:
             folder = self._scratch / f"{number}-{mode}"
             folder.mkdir()
             with upstream_on(self._cores.load, folder, tls=mode == TLS) as (place, upstream):
-                round_ = _Round(mode, place, upstream, folder)
                 for section in self._sections:
                     if mode == PLAIN or section in _WITH_TLS:
+                        round_ = _Round(mode, place, upstream, folder)
                         self._section(round_, section, proxies)
-            self._note(mode, round_.figures)
+                        self._note(mode, round_.figures)
 
     def _section(self, round_: _Round, section: str, proxies: Sequence[Proxy]) -> None:
         subject = Subject(place=round_.place, process=None, upstream=round_.upstream, scratch=round_.folder)
@@ -135,7 +135,7 @@ class Rounds:
 @frozen
 class _Round:
     """
-    One stand-in for Mistral, and what was measured in front of it.
+    One section in front of a stand-in for Mistral, and what was measured in it.
     """
 
     mode: str

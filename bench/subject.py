@@ -21,6 +21,7 @@ _WARM_STREAMS = 20
 _WARM_STREAM_SECONDS = 0.5
 # Many streams are then as much work in a second as few: only what is open differs.
 _EVENTS_PER_SECOND = 10_000
+_SLOW_SECONDS = 4.0  # with fewer, a slow one might give no answer at all
 _REST_SECONDS = 5.0
 _REST_PROBE_SECONDS = 0.1
 _REST_CPU_US = 5_000.0
@@ -64,7 +65,8 @@ class Subject:
 
     def closed(self, connections: int, seconds: float) -> ClosedLoop:
         """Completions, one after the other on each connection."""
-        return closed_loop(self.place, connections=connections, seconds=seconds, scratch=self.scratch)
+        lasting = seconds if self.pace == 1 else max(seconds, _SLOW_SECONDS)
+        return closed_loop(self.place, connections=connections, seconds=lasting, scratch=self.scratch)
 
     def stream(self, count: int, *, at_once: bool, seconds: float) -> Streamed:
         """A wave of streams through it."""
