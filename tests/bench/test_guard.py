@@ -71,8 +71,8 @@ class GuardTests(TestCase):
         What is too dear once and not the next time is not; what is so each time is, by the least that was found.
         """
         self.assertEqual((1, {}), self.times_until_it_ends([2.1]))
-        self.assertEqual((3, {}), self.times_until_it_ends([3.0, 2.5, 2.2]))
-        self.assertEqual((ATTEMPTS, {"exchange": 0.25}), self.times_until_it_ends([2.6, 2.5, 3.0, 2.7]))
+        self.assertEqual((3, {}), self.times_until_it_ends([3.0, 2.5, 2.1]))
+        self.assertEqual((ATTEMPTS, {"exchange": 0.25}), self.times_until_it_ends([2.6, 2.5, 3.0, 2.7, 2.8]))
 
     def test_file(self) -> None:
         """
