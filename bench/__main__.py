@@ -21,6 +21,7 @@ class Commands(click.Group):
         "measure": "bench.measuring",
         "report": "bench.reporting",
         "flat": "bench.flat",
+        "day": "bench.flat_day",
         "guard": "bench.guard",
     }
     """

@@ -28,8 +28,8 @@ FILE = Path(__file__).with_name("guard.toml")
 CALLS_MARGIN = 0.03
 CPU_MARGIN = 0.1
 """
-A quarter more, planted, was seen as 13 to 18 % on a machine with four times the work that it has cores for; of work that
-was the same, the least of four attempts was never more than 7 % above the middle.
+A quarter more, planted, was seen as 13 to 18 % on a machine with four times the work that it has cores for; of work
+that was the same, the least of four attempts was never more than 7 % above the middle.
 """
 STRANGE_MARGIN = 0.4
 """

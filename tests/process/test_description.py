@@ -65,4 +65,4 @@ class DescribedTests(TestCase):
         """
         With PostgreSQL: whatever fits the description, and whatever does not.
         """
-        self.assert_described("fuzzing", examples=8, DATABASE_URL=server().url(server().fresh()))
+        self.assert_described("fuzzing", examples=5, DATABASE_URL=server().url(server().fresh()))
