@@ -33,10 +33,13 @@ class Errand:
         self.target = map_target(request.uri, base, upstream.prefix)
         self.path = self.target[len(base.prefix) :]
         self.caller = caller(request.fields, request.client, trusted)
-        self._head = request.head
+        # Not the head, which keeps this: what holds each other would wait for the garbage collector.
+        self._method = request.method
+        self._fields = request.fields
+        self._is_handshake = request.upgrade_to is not None
         self._upstream = upstream
         self._trusted = trusted
-        self._written: dict[bytes | None, bytes] = {}
+        self._lines = b""
 
     def is_for(self, upstream: Upstream, trusted: Sequence[Subnet]) -> bool:
         """
@@ -44,19 +47,14 @@ class Errand:
         """
         return self._upstream is upstream and self._trusted is trusted
 
-    def written(self, authorization: bytes | None) -> bytes:
+    def lines(self) -> bytes:
         """
-        The head of the request to upstream, but for what tells of its body.
-
-        :param authorization: the value of ``Authorization``; ``None`` sends none.
+        The head of the request to upstream, but for what tells of our credential and of its body.
         """
-        done = self._written.get(authorization)
-        if done is None:
-            head = self._head
-            fields = upward(head.fields, authorization, websocket=head.framing.upgrade is not None)
-            done = written(self._upstream.base.origin, head.method, self.target, fields)
-            self._written[authorization] = done
-        return done
+        if not self._lines:
+            fields = upward(self._fields, websocket=self._is_handshake)
+            self._lines = written(self._upstream.base.origin, self._method, self.target, fields)
+        return self._lines
 
 
 def errand_of(request: Request, upstream: Upstream, trusted: Sequence[Subnet]) -> Errand:

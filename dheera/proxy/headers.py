@@ -1,9 +1,9 @@
 """
 Which header lines cross, and how they change: the whole list of what dheera alters is in this module.
 
-Up: without hop-by-hop lines (RFC 9110 §7.6.1), client credentials, cookies and what tells of proxies; ``Host`` and the
-body's framing are written by ``wire.client``; the credential is ours; ``Accept-Encoding`` is narrowed to what a meter
-can read. Back: without hop-by-hop lines, cookies, and promises about upstream's own host.
+Up: without hop-by-hop lines (RFC 9110 §7.6.1), client credentials, cookies and what tells of proxies; ``Host``, our own
+credential and the body's framing are written by ``wire.outgoing``; ``Accept-Encoding`` is narrowed to what a meter can
+read. Back: without hop-by-hop lines, cookies, and promises about upstream's own host.
 """
 
 from __future__ import annotations
@@ -102,11 +102,10 @@ _WITH_PORT = re.compile(r"\[(.*)\](?::[0-9]+)?|([^:]*):[0-9]+")
 _CODING = re.compile(rb"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
 
 
-def upward(fields: Fields, credential: bytes | None, *, websocket: bool = False) -> Fields:
+def upward(fields: Fields, *, websocket: bool = False) -> Fields:
     """
-    The header lines that upstream gets, in the client's order and spelling.
+    The header lines that upstream gets of a client's, in their order and spelling.
 
-    :param credential: the value of ``Authorization``; ``None`` sends none.
     :param websocket: keep what a WebSocket handshake needs.
     """
     named: list[bytes] = []
@@ -128,8 +127,6 @@ def upward(fields: Fields, credential: bytes | None, *, websocket: bool = False)
         else:
             crossing.append(line)
     crossing = _without_named(crossing, named)
-    if credential is not None:
-        crossing.append((b"Authorization", credential))
     if websocket:
         crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
     return crossing

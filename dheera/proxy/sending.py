@@ -220,7 +220,8 @@ class Sending:
             Outgoing(
                 origin=upstream.base.origin,
                 method=request.method,
-                lines=self._errand.written(authorization),
+                lines=self._errand.lines(),
+                authorization=authorization,
                 body=request.body,
                 informed=self._inform,
                 retried=self._anew,

@@ -67,7 +67,9 @@ class Outgoing(Struct, kw_only=True, eq=False):
     """
     One request to be sent.
 
-    :param lines: its request line and header lines, as `written`; those of the body's framing are added.
+    :param lines: its request line and header lines, as `written`; those of the credential and of the body's framing are
+        added.
+    :param authorization: the credential: the value of ``Authorization``; ``None`` sends no such line.
     :param informed: told of each interim answer (code, reason, header lines).
     :param retried: asked whether it may be sent once more, and told thereby that it is.
     """
@@ -75,12 +77,13 @@ class Outgoing(Struct, kw_only=True, eq=False):
     origin: Origin
     method: bytes
     lines: bytes
+    authorization: bytes | None = None
     body: IBodyProducer | None = None
     informed: Callable[[int, bytes, Fields], None] | None = None
     retried: Callable[[], bool] | None = None
 
     def __repr__(self) -> str:
-        return f"<Outgoing {self.method!r} to {self.origin}>"  # the credential is among the lines
+        return f"<Outgoing {self.method!r} to {self.origin}>"  # which hold credentials
 
     @property
     def upgrades(self) -> bool:
@@ -93,11 +96,14 @@ class Outgoing(Struct, kw_only=True, eq=False):
         """
         The request line and header lines, as they go out.
         """
+        lines = self.lines
+        if self.authorization is not None:
+            lines = b"%bAuthorization: %b\r\n" % (lines, self.authorization)
         if self.body is None:
-            return self.lines + b"\r\n"
+            return lines + b"\r\n"
         if self.body.length is UNKNOWN_LENGTH:
-            return self.lines + b"Transfer-Encoding: chunked\r\n\r\n"
-        return b"%bContent-Length: %d\r\n\r\n" % (self.lines, self.body.length)
+            return lines + b"Transfer-Encoding: chunked\r\n\r\n"
+        return b"%bContent-Length: %d\r\n\r\n" % (lines, self.body.length)
 
     def whole_body(self) -> bytes | None:
         """

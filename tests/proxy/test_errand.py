@@ -4,12 +4,15 @@ What is kept of a head from one request to the next, and what is not.
 
 from __future__ import annotations
 
+import gc
+
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Add, Put
 from dheera.entities import Key, now
 from dheera.keys import digest
+from dheera.proxy.errand import Errand
 from tests.house import House, read_answer, request
 from tests.network import Peer
 
@@ -64,6 +67,18 @@ class ErrandTests(SynchronousTestCase):
         self.assertEqual(200, self.post(b"sk-of-b-canary-0001", b"one")[0])
         self.assertEqual(["a", "b"], [record.key_id for record in self.house.records()])
 
+    def test_forgotten(self) -> None:
+        """
+        Of a head nothing is left when another one has come: it holds a key, and the garbage collector seldom comes by.
+        """
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = _errands()
+        self.post(b"sk-of-a-canary-0001", b"one")
+        self.post(b"sk-of-b-canary-0001", b"one")
+        self.assertEqual(before + 1, _errands())
+
     def test_key_that_ends(self) -> None:
         """
         What is kept of a head opens nothing: a key that was blocked meanwhile is refused, with the same head.
@@ -71,3 +86,7 @@ class ErrandTests(SynchronousTestCase):
         self.assertEqual(200, self.post(b"sk-of-a-canary-0001", b"one")[0])
         self.successResultOf(self.house.store.apply([Put(structs.replace(self.keys["a"], blocked=True))], []))
         self.assertEqual((401, b""), self.post(b"sk-of-a-canary-0001", b"one"))
+
+
+def _errands() -> int:
+    return sum(isinstance(each, Errand) for each in gc.get_objects())

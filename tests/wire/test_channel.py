@@ -267,10 +267,14 @@ class TestStreams(SynchronousTestCase):
         for asked, request in zip(stand.place.asked, stand.place.requests, strict=False):
             length = len(asked.body)
             body = None if request.body is None else RequestBody(_Nobody(), length)
-            fields = upward(asked.fields, b"Bearer real")
+            fields = upward(asked.fields)
             origin = split(b"http://upstream/")[0]
             outgoing = Outgoing(
-                origin=origin, method=asked.method, lines=written(origin, asked.method, asked.target, fields), body=body
+                origin=origin,
+                method=asked.method,
+                lines=written(origin, asked.method, asked.target, fields),
+                authorization=b"Bearer real",
+                body=body,
             )
             [crossed], end = reference.requests(outgoing.head() + asked.body)
             self.assertEqual((asked.method, asked.target, asked.body), (crossed.method, crossed.target, crossed.body))

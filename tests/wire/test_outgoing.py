@@ -104,6 +104,14 @@ class Heads(SynchronousTestCase):
             head = Outgoing(origin=ORIGIN, method=b"POST", lines=written(ORIGIN, b"POST", b"/", []), body=body).head()
             self.assertEqual(b"POST / HTTP/1.1\r\nHost: 10.0.0.9:8000\r\n" + line + b"\r\n\r\n", head)
 
+    def test_authorization(self) -> None:
+        """
+        The credential, on one line.
+        """
+        lines = written(ORIGIN, b"GET", b"/", [])
+        sent = Outgoing(origin=ORIGIN, method=b"GET", lines=lines, authorization=b"Bearer real").head()
+        self.assertEqual(b"GET / HTTP/1.1\r\nHost: 10.0.0.9:8000\r\nAuthorization: Bearer real\r\n\r\n", sent)
+
     def test_whole(self) -> None:
         """
         A body is whole if it is all here; one that is still to come is not, whoever brings it.
@@ -122,8 +130,8 @@ class Hidden(SynchronousTestCase):
         """
         Neither a request on its way out nor one that came in shows its header lines, which hold the credential.
         """
-        fields = [(b"Authorization", b"Bearer sk-canary")]
-        outgoing = Outgoing(origin=ORIGIN, method=b"GET", lines=written(ORIGIN, b"GET", b"/", fields))
+        lines = written(ORIGIN, b"GET", b"/", [(b"Cookie", b"canary")])
+        outgoing = Outgoing(origin=ORIGIN, method=b"GET", lines=lines, authorization=b"Bearer sk-canary")
         self.assertNotIn("canary", repr(outgoing))
         head, _ = RequestParser(ServerLimits()).head(b"GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: sk-canary\r\n\r\n")
         self.assertIsNotNone(head)
