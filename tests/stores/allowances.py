@@ -1194,7 +1194,7 @@ class Leases(OnAllowances):
         await self.pay(stores, 10)
         self.assertEqual((70, 0), await self.stand(stores))
 
-    async def test_extended(self) -> None:
+    async def test_lease_extended(self) -> None:
         """
         It lasts as long as its owner does.
         """
@@ -1207,7 +1207,7 @@ class Leases(OnAllowances):
             await stores.allowances.sweep()
             self.assertEqual((0, 40), await self.stand(stores))
 
-    async def test_forgotten(self) -> None:
+    async def test_lease_forgotten(self) -> None:
         """
         When the ledger has all that a dead owner has written down, the rest returns, also after the deadline.
         """
