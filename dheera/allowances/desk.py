@@ -118,7 +118,8 @@ class Desk:
         now = self._reactor.seconds()
         self._note(now)
         lease = self._lease
-        if lease is None or now >= lease.ends:
+        # Behind its beginning, the clock was set back: nobody knows how long it would last.
+        if lease is None or not lease.begins <= now < lease.ends:
             return None
         hold = lease.draw(amounts)
         if lease.is_due(now) and self._asked is None:
@@ -165,8 +166,9 @@ class Desk:
         return {kind: amount for kind, amount in wanted if amount and kind in self._kinds}
 
     def _note(self, now: float) -> None:
-        if now - self._since >= COUNT_SECONDS:
-            if now - self._since < 2 * COUNT_SECONDS:
+        lasted = now - self._since
+        if not 0 <= lasted < COUNT_SECONDS:
+            if 0 <= lasted < 2 * COUNT_SECONDS:
                 self._before = self._count
             else:
                 self._before, self._latest = 0, ((), ())
@@ -258,8 +260,9 @@ class _Asked:
         ends_us = self._ends_us(at_us)
         is_whole = ends_us == at_us + LEASE_US
         ends = self._at + (ends_us - at_us) / 1_000_000
+        renews = ends - AHEAD_SECONDS if is_whole else ends
         self._desk.serve(
-            self._leases.open(self.claim, verdict, at_us, ends=ends, renews=ends - AHEAD_SECONDS if is_whole else ends)
+            self._leases.open(self.claim, verdict, at_us, begins=self._at, ends=ends, renews=renews)
         )
 
     def fail(self, _: Exception) -> None:

@@ -41,7 +41,8 @@ class Lease:
 
     :param standings: of the claim's shares, when it was let through.
     :param at_us: when that was, by the store's clock.
-    :param ends: when it is closed, in seconds of the reactor.
+    :param begins: when it was asked for, in seconds of the reactor.
+    :param ends: when it is closed, likewise.
     :param renews: from then on it is time to ask for the next one; sooner, if it runs low.
     :param tell: told what the store should hear.
     :param over: told once, when nobody has anything of it any more.
@@ -52,6 +53,7 @@ class Lease:
     claim: Claim
     _standings: Sequence[Standing]
     _at_us: int
+    begins: float = field(kw_only=True)
     ends: float = field(kw_only=True)
     _renews: float = field(kw_only=True)
     _tell: Callable[[Release], None] = field(kw_only=True)

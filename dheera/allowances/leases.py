@@ -30,7 +30,9 @@ class Leases:
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def open(self, claim: Claim, verdict: Verdict, at_us: int, *, ends: float, renews: float) -> Lease:
+    def open(
+        self, claim: Claim, verdict: Verdict, at_us: int, *, begins: float, ends: float, renews: float
+    ) -> Lease:
         """
         What the store has given.
         """
@@ -40,6 +42,7 @@ class Leases:
             claim,
             verdict.standings,
             at_us,
+            begins=begins,
             ends=ends,
             renews=renews,
             tell=self._tell,

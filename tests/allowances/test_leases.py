@@ -269,6 +269,21 @@ class EndTests(HouseCase):
         self.house.wait(60.1)
         self.assertEqual((1, 0), self.house.stand(Allowance(subject="key/1", kind="requests")))
 
+    def test_set_back(self) -> None:
+        """
+        When the clock is set back, nobody draws for an hour from what was for a second; and who calls now and then is
+        not taken for busy.
+        """
+        requests = limit("requests", 3000)
+        self.heat(requests, nano=0)
+        self.house.take("w1", requests, nano=0)
+        self.clock.rightNow -= 3600
+        for _ in range(2 * LEAST_CALLS):
+            asked = len(self.line.turns)
+            self.house.take("w1", requests, nano=0)
+            self.assertEqual([False], [each.ahead for turn in self.line.turns[asked:] for each in turn.claims])
+            self.clock.rightNow += 10
+
     def test_window(self) -> None:
         """
         A call that begins in a new window counts there.
