@@ -287,13 +287,15 @@ class FileSpool:
         self._await_turn_end()
 
     def _await_turn_end(self) -> None:
-        if self._turn_end is None:
+        if not self._is_open:  # it is closing, and waits for no turn any more
+            self._journal.flush()
+        elif self._turn_end is None:
             self._turn_end = self._reactor.callLater(0, self._end_turn)
 
     def _end_turn(self) -> None:
         self._journal.flush()
-        self._turn_if_due()
         self._turn_end = None
+        self._turn_if_due()
         if self._rouses:
             self._rouses = False
             for reader in self._readers.values():

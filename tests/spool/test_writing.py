@@ -100,6 +100,22 @@ class Turns(SpoolTests):
         self.successResultOf(spool.close())
         self.assertEqual([record("a")], self.written())
 
+    def test_closing(self) -> None:
+        """
+        Or while it waits for the disk to be closed.
+        """
+        spool, _ = self.spool()
+        spool.begin(begun("a"))
+        self.aside.is_held = True
+        closing = spool.close()
+        spool.end(record("a"))
+        spool.alert(alert("b"))
+        self.assertNoResult(closing)
+        self.assertEqual([begun("a"), record("a"), alert("b")], self.written())
+        while self.aside.held:
+            self.aside.held.pop(0)()
+        self.successResultOf(closing)
+
     def test_full(self) -> None:
         """
         If all together cannot be written, nothing is begun, and the ends wait.
