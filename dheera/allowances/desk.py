@@ -261,9 +261,7 @@ class _Asked:
         is_whole = ends_us == at_us + LEASE_US
         ends = self._at + (ends_us - at_us) / 1_000_000
         renews = ends - AHEAD_SECONDS if is_whole else ends
-        self._desk.serve(
-            self._leases.open(self.claim, verdict, at_us, begins=self._at, ends=ends, renews=renews)
-        )
+        self._desk.serve(self._leases.open(self.claim, verdict, at_us, begins=self._at, ends=ends, renews=renews))
 
     def fail(self, _: Exception) -> None:
         """

@@ -30,9 +30,7 @@ class Leases:
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def open(
-        self, claim: Claim, verdict: Verdict, at_us: int, *, begins: float, ends: float, renews: float
-    ) -> Lease:
+    def open(self, claim: Claim, verdict: Verdict, at_us: int, *, begins: float, ends: float, renews: float) -> Lease:
         """
         What the store has given.
         """
