@@ -10,7 +10,6 @@ from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from twisted.internet import defer, error
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -27,6 +26,7 @@ from dheera.wire.limits import ClientLimits
 from dheera.wire.outgoing import Origin, Outgoing, split, written
 from dheera.wire.racing import Port
 from dheera.wire.response import Response
+from dheera.wire.tls import TLSPort
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 """
@@ -151,7 +151,7 @@ class Agent:
             endpoint = Port(self._reactor, self._host(origin.host), origin.port, lambda: self.limits.connect_seconds)
             if origin.scheme == "https":
                 creator = self._policy.creatorForNetloc(origin.host.encode("idna"), origin.port)
-                endpoint = wrapClientTLS(creator, endpoint)
+                endpoint = TLSPort(self._reactor, creator, endpoint)
             self._endpoints[origin] = endpoint
         return endpoint
 
