@@ -75,9 +75,9 @@ class Handshake(Tunnelling):
         self.assertEqual(
             b"GET /v1/audio/transcriptions/realtime?model=voxtral%2Dmini HTTP/1.1\r\nHost: 10.0.0.9:8000\r\n"
             + own
-            + b"User-Agent: speakeasy-sdk/python\r\nAuthorization: Bearer "
+            + b"User-Agent: speakeasy-sdk/python\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nAuthorization: Bearer "
             + UPSTREAM_KEY.encode()
-            + b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            + b"\r\n\r\n",
             self.house.script.last.received,
         )
 
