@@ -79,19 +79,22 @@ Names of the settings that are kept.
 """
 _PAST_PARAMETERS = len(_Asked.__struct_fields__)
 _NO_PARAMETERS = (None,) * len(PARAMETERS)
-_Number = (
+Number = (
     bool
     | Annotated[int, Meta(ge=-_MOST_NUMBER, le=_MOST_NUMBER)]
     | Annotated[float, Meta(ge=-_MOST_NUMBER, le=_MOST_NUMBER)]
     | None
 )
+"""
+What a setting is, if it is kept.
+"""
 _TEXTS = ("model", "agent_id", "user")
 _OBJECTS = [name for name in _Asked.__struct_fields__[:_FIRST_PARAMETER] if name not in _TEXTS]
 _usual = msgspec.json.Decoder(
     msgspec.defstruct(
         "_Usual",
         [
-            *((name, _Number, None) for name in PARAMETERS),
+            *((name, Number, None) for name in PARAMETERS),
             *((name, str | None, None) for name in _TEXTS),
             *((name, None, None) for name in _OBJECTS),
         ],
@@ -119,19 +122,27 @@ def read_request(content: bytes, kind: bytes | None, endpoint: str) -> Wanted:
     """
     if not content or _is_form(kind):
         return _NOTHING
-    if len(content) <= HELD_BYTES and endpoint != _SPEECH and (wanted := _usually_wanted(content)) is not None:
+    if len(content) <= HELD_BYTES and endpoint != _SPEECH and (wanted := _usually_read(content)) is not None:
         return wanted
     return _wanted(_shape(endpoint).read(content))
 
 
-def _usually_wanted(content: bytes) -> Wanted | None:
+def _usually_read(content: bytes) -> Wanted | None:
     """
     What *content* says, if it is a whole body of the usual kind: most are, and it takes a third of the time.
     """
     try:
-        said = msgspec.to_builtins(_usual.decode(content))
+        return usually_wanted(msgspec.to_builtins(_usual.decode(content)))
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
+
+
+def usually_wanted(said: dict[str, Any]) -> Wanted:
+    """
+    What a body of the usual kind says, by its members.
+
+    :param said: taken over: its settings are kept.
+    """
     model, agent, user = said.pop("model", None), said.pop("agent_id", None), said.pop("user", None)
     return Wanted(
         model=shown(model) or shown(agent),

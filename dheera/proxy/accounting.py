@@ -17,22 +17,20 @@ from twisted.logger import Logger
 
 from dheera.allowances.hold import Hold
 from dheera.bookkeeping import Spool, Tally
-from dheera.boundaries import Admission, Caller
+from dheera.boundaries import Admission
 from dheera.call_ids import CallIds
 from dheera.content import Capture, ContentPolicy, ContentRules
-from dheera.endpoints import OTHER, endpoint_of
 from dheera.errors import ConnectFailed, Refusal, Unavailable
 from dheera.keys import without_keys
 from dheera.money import Usd
 from dheera.prices import PriceList
-from dheera.proxy.asking import method_of
-from dheera.proxy.notes import LONGEST_PATH, LONGEST_TEXT, noted, place, tags
+from dheera.proxy.errand import Errand
+from dheera.proxy.notes import LONGEST_TEXT, noted, tags
 from dheera.proxy.telling import end, told
 from dheera.proxy.tries import Tries
 from dheera.proxy.upstream import Upstream
 from dheera.proxy.watching import AnswerWatch, RequestWatch
 from dheera.records import Begun, Outcome, Record
-from dheera.routes import judged
 from dheera.settlement import NOTHING, Deed, Settlement, charged, settled
 from dheera.usage import Reading, Wanted
 from dheera.wire.heads import Fields
@@ -80,7 +78,6 @@ class Account:
     """
     What is known of one exchange.
 
-    :ivar endpoint: as in `dheera.records.Begun`.
     :ivar tries: how often it was sent.
     :ivar has_place: among those that are passed on at once.
     :ivar is_left: the client has left, and upstream is listened to.
@@ -94,11 +91,9 @@ class Account:
     _started_at: datetime
     _answer: AnswerWatch
     tries: Tries
-    _caller: Caller | None = field(default=None, init=False)
-    _path: bytes = field(default=b"", init=False)
-    _place: str = field(default="", init=False)
-    endpoint: str = field(default=OTHER, init=False)
+    _errand: Errand = field(init=False)
     _admission: Admission | None = field(default=None, init=False)
+    _known: Wanted | None = field(default=None, init=False)
     _asking: RequestWatch | None = field(default=None, init=False)
     _policy: ContentPolicy = field(default="none", init=False)
     _response: Response | None = field(default=None, init=False)
@@ -112,28 +107,23 @@ class Account:
     is_left: bool = field(default=False, init=False)
     has_place: bool = field(default=False, init=False)
 
-    def asked(self, caller: Caller, path: bytes) -> None:
+    def asked(self, errand: Errand) -> None:
         """
-        Somebody wants to go to *path* of upstream.
+        Somebody wants that of upstream.
         """
-        self._caller, self._path = caller, path
+        self._errand = errand
 
     def admitted(self, admission: Admission) -> None:
         """
         They may.
         """
         self._admission = admission
-        try:
-            self._place, _ = judged(self._path)
-            self.endpoint = endpoint_of(self._place)
-        except Refusal:
-            self.endpoint = OTHER
 
     def end_user(self) -> str | None:
         """
         Whom the call is for: as a header says, or the body if all of it is here.
         """
-        said = None if self._caller is None or not self._caller.end_user else noted(self._caller.end_user)
+        said = _end_user_of(self._errand)
         body = self._request.body
         if said or body is None or body.whole() is None:
             return said
@@ -144,6 +134,12 @@ class Account:
         They can pay for it; so much is held.
         """
         self._hold = hold
+
+    def read(self, wanted: Wanted) -> None:
+        """
+        All of the body is here, and was read.
+        """
+        self._known = wanted
 
     def waited(self, seconds: float) -> None:
         """
@@ -185,7 +181,7 @@ class Account:
         self._answered = self._office.clock()
         self._response = response
         wanted = Wanted() if self._asking is None else self._asking.wanted()
-        self._answer.begin(response, self.endpoint, self._request.method, wanted)
+        self._answer.begin(response, self._errand.endpoint, self._request.method, wanted)
 
     def fields(self, response: Response, whole: bytes | None) -> Fields:
         """
@@ -257,42 +253,39 @@ class Account:
             rules, admission = self._office.content, self._admission
             self._policy = rules.of(None if admission is None else admission.content)
             is_shown = self._policy == "full"
-            self._asking = RequestWatch(self._request, self.endpoint, Capture(rules.limit_bytes) if is_shown else None)
+            capture = Capture(rules.limit_bytes) if is_shown else None
+            self._asking = RequestWatch(self._request, self._errand, capture, self._known)
             if is_shown:
                 self._answer = AnswerWatch(self._office.clock, Capture(rules.limit_bytes))
         return self._asking
 
     def _beginning(self, asking: RequestWatch) -> dict[str, Any]:
-        wanted, admission, caller = asking.wanted(), self._admission, self._caller
-        if admission is None or caller is None:
+        wanted, admission, errand = asking.wanted(), self._admission, self._errand
+        if admission is None:
             msg = "nobody has been let in"
             raise ValueError(msg)
         key = admission.key
         return {
             **admission.whose,
+            **errand.notes,
             "call_id": self.call_id,
             "started_at": self._started_at,
             "node": self._office.node,
-            "method": self._request.method.decode("ascii"),
-            "path": noted(self._path.partition(b"?")[0], LONGEST_PATH),
-            "endpoint": self.endpoint,
             "model": wanted.model,
             "request_bytes": asking.announced_bytes(),
-            "client": place(caller.peer),
-            "user_agent": noted(caller.program),
-            "end_user": (noted(caller.end_user) if caller.end_user else None) or wanted.end_user,
-            "tags": tags(caller.tags, (key.tags or ()) if key else (), wanted.tags),
+            "end_user": _end_user_of(errand) or wanted.end_user,
+            "tags": tags(errand.caller.tags, (key.tags or ()) if key else (), wanted.tags),
             "held_nano_usd": None if self._hold is None else self._hold.nano,
             "lease": None if self._hold is None else self._hold.lease,
             **self._upstream.notes,
         }
 
     def _settle(self, reading: Reading, *, is_whole: bool) -> Settlement:
-        asking = self._asking
+        asking, errand = self._asking, self._errand
         deed = Deed(
-            endpoint=self.endpoint,
-            method=method_of(self._request),  # a WebSocket begins with a GET, and is none
-            path=self._place,
+            endpoint=errand.endpoint,
+            method=errand.acts_as,
+            path=errand.place,
             at=self._started_at,
             wanted=Wanted() if asking is None else asking.wanted(),
             reading=reading,
@@ -368,3 +361,8 @@ class Account:
         if self._response is not None:
             return self._response.code
         return None if failure is None else failure.status
+
+
+def _end_user_of(errand: Errand) -> str | None:
+    said = errand.caller.end_user
+    return noted(said) if said else None

@@ -18,7 +18,9 @@ from dheera.errors import ModelNotAllowed, NotAllowed, StoreAway, Unpriced
 from dheera.limits import UNCAPPED, UNLIMITED, Limit, Limits
 from dheera.prices import PriceList
 from dheera.proxy.accounting import Account
-from dheera.proxy.asking import ask, method_of
+from dheera.proxy.asking import ask
+from dheera.proxy.errand import Errand
+from dheera.proxy.plain import read_plain
 from dheera.settings import AllowanceSettings
 from dheera.wire.body import RequestBody
 from dheera.wire.headroom import Headroom
@@ -58,42 +60,50 @@ class Affording:
         """
         return bool(admission.limits.all or self._of_proxy.all) or self._end_users.matter
 
-    async def afford(self, request: Request, target: bytes, admission: Admission, account: Account) -> None:
+    async def afford(self, request: Request, errand: Errand, admission: Admission, account: Account) -> None:
         """
         Take a hold on all that *request* may use up, and put it into its *account*.
 
-        :param target: of upstream, with the query.
         :return: fails with the `Refusal` that tells why it cannot be afforded.
         """
-        body = request.body
-        if self._end_users.matter and body is not None and _may_name_somebody(request, body, self._inspected_bytes):
-            await body.gather(self._inspected_bytes, self._headroom)
-        account.afforded(await self._take(request, target, admission, account))
-
-    async def _take(self, request: Request, target: bytes, admission: Admission, account: Account) -> Hold | None:
-        endpoint = account.endpoint
         limits = admission.limits.beside(self._of_proxy)
         if self._end_users.matter:
-            limits = limits.beside(await self._of_end_user(account))
+            limits = limits.beside(await self._of_end_user(request, account))
         if not account.priced:
             limits = Limits(tuple(limit for limit in limits.all if limit.kind != "usd"))
         asked = None
         if limits.needs_body:
-            asked = await ask(request, target, endpoint, self._inspected_bytes, self._headroom)
+            asked = await self._ask(request, errand, account)
             if limits.by_model:
-                _require_model(limits, asked, endpoint, request)
+                _require_model(limits, asked, errand)
         concerned = limits.concerning(None if asked is None else asked.model)
-        if not concerned:
-            return None
-        nano, tokens = self._bounds(concerned, asked, endpoint, request)
+        if concerned:
+            nano, tokens = self._bounds(concerned, asked, errand, request)
+            account.afforded(await self._take(account, concerned, nano, tokens))
+
+    async def _ask(self, request: Request, errand: Errand, account: Account) -> Asked:
+        body = request.body
+        if body is not None and errand.may_be_plain:
+            content = body.whole()
+            if content is None or len(content) > self._inspected_bytes:
+                content = await body.gather(self._inspected_bytes, self._headroom)
+            if (plain := read_plain(content)) is not None:
+                account.read(plain.wanted)
+                return plain.asked
+        return await ask(request, errand.path, errand.endpoint, self._inspected_bytes, self._headroom)
+
+    async def _take(self, account: Account, limits: Sequence[Limit], nano: int, tokens: int) -> Hold | None:
         try:
-            return await self._allowances.take(account.call_id, concerned, nano=nano, tokens=tokens)
+            return await self._allowances.take(account.call_id, limits, nano=nano, tokens=tokens)
         except StoreAway:
-            if all(limit.cap == UNCAPPED for limit in concerned):
+            if all(limit.cap == UNCAPPED for limit in limits):
                 return None  # they only warn
             raise
 
-    async def _of_end_user(self, account: Account) -> Limits:
+    async def _of_end_user(self, request: Request, account: Account) -> Limits:
+        body = request.body
+        if body is not None and _may_name_somebody(request, body, self._inspected_bytes):
+            await body.gather(self._inspected_bytes, self._headroom)
         name = account.end_user()
         if name is None:
             return UNLIMITED
@@ -107,8 +117,11 @@ class Affording:
             raise NotAllowed("This end user is blocked. Ask whoever runs this dheera to unblock it.", param="user")
         return found.limits
 
-    def _bounds(self, limits: Sequence[Limit], asked: Asked | None, endpoint: str, request: Request) -> tuple[int, int]:
-        most = bound(asked, endpoint, method_of(request), self._prices, self._now(), self._rules)
+    def _bounds(
+        self, limits: Sequence[Limit], asked: Asked | None, errand: Errand, request: Request
+    ) -> tuple[int, int]:
+        endpoint = errand.endpoint
+        most = bound(asked, endpoint, errand.acts_as, self._prices, self._now(), self._rules)
         budgets = [limit for limit in limits if limit.kind == "usd" and limit.cap != UNCAPPED]
         if not budgets:
             return min(most.nano or 0, MOST_UNCAPPED), most.tokens
@@ -120,14 +133,14 @@ class Affording:
         return most.nano, most.tokens
 
 
-def _require_model(limits: Limits, asked: Asked, endpoint: str, request: Request) -> None:
+def _require_model(limits: Limits, asked: Asked, errand: Errand) -> None:
     """
     Where certain models are limited, a call that uses a model must name it: else it would take of no such limit.
 
     :raises ModelNotAllowed: it does not.
     """
     limited = next((limit for limit in limits.all if limit.model), None)
-    uses_one = asked.is_socket or (is_bound_by_body(endpoint, method_of(request)) and not asked.cancels)
+    uses_one = asked.is_socket or (is_bound_by_body(errand.endpoint, errand.acts_as) and not asked.cancels)
     if limited is None or not uses_one or (asked.model is not None and not asked.is_agent):
         return
     why = (

@@ -41,6 +41,11 @@ Tokens that upstream may add of its own: the prompt that asks for safety has abo
 some hundred.
 """
 
+REASONING = b"magistral"
+"""
+How the names of models begin that have such a prompt unless they are told not to.
+"""
+
 MOST_CHOICES = 1000
 """
 Answers to one request: of more, the cost could be more than can be counted.
@@ -59,7 +64,7 @@ _DECIDING = frozenset(
 )
 _OF_PAGES = frozenset({"document", "pages", "document_annotation_format", "bbox_annotation_format"})
 _OF_TEXTS = frozenset({"embeddings", "moderations", "classifications"})
-_PLAIN = frozenset(
+PLAIN = frozenset(
     {
         *("stream", "stream_options", "stop", "temperature", "top_p", "top_k", "min_p", "min_tokens", "random_seed"),
         *("seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs", "user"),
@@ -80,9 +85,10 @@ _PLAIN = frozenset(
 Members of which the model reads nothing but what they say. All others may stand for more.
 """
 
-_object: Reader[Pairs] = Reader(Pairs, _DECIDING | _PLAIN, most_names=MOST_NAMES)
+_object: Reader[Pairs] = Reader(Pairs, _DECIDING | PLAIN, most_names=MOST_NAMES)
 
-_WHOLE = re.compile(rb"\d{1,15}")
+MOST_DIGITS = 15
+_WHOLE = re.compile(rb"\d{1,%d}" % MOST_DIGITS)
 _CANCELS = re.compile(rb".*/batch/jobs/[A-Za-z0-9_-]+/cancel")
 _STARTS = re.compile(rb".*/conversations")
 _LONGEST_BUILT = 65536
@@ -252,7 +258,7 @@ def _own_words(found: _Found, arguments: _Found) -> int:
     safe = any(not is_written(each["safe_prompt"], b"false") for each in (found, arguments) if has(each, "safe_prompt"))
     modes = [each for each in (found, arguments) if "prompt_mode" in each]
     reasons = any(has(each, "prompt_mode") for each in modes)
-    unasked = not modes and bytes(found.get("model", b"")).startswith(b'"magistral')
+    unasked = not modes and bytes(found.get("model", b"")).startswith(b'"' + REASONING)
     return OWN_WORDS if safe or reasons or unasked else 0
 
 

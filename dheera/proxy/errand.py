@@ -8,10 +8,19 @@ same head (`wire.heads.Memo`): reading it anew for each took a sixth of all inst
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
-from dheera.proxy.headers import Subnet, caller, upward
+from dheera.bounds import is_bound_by_body
+from dheera.endpoints import OTHER, endpoint_of
+from dheera.errors import BadTarget
+from dheera.proxy.asking import method_of
+from dheera.proxy.headers import Subnet, caller, upward, value_of
+from dheera.proxy.notes import LONGEST_PATH, noted, place
+from dheera.proxy.plain import CHAT
+from dheera.proxy.searching import Unclear, is_json, kind_of_body
 from dheera.proxy.target import map_target
 from dheera.proxy.upstream import Upstream
+from dheera.routes import judged
 from dheera.wire.outgoing import written
 from dheera.wire.request import Request
 
@@ -26,6 +35,11 @@ class Errand:
     :ivar target: of upstream, with the prefix of its base.
     :ivar path: the same without that prefix, with the query.
     :ivar caller: who asks.
+    :ivar place: the one form of the path, without the query; empty if it has none.
+    :ivar endpoint: as in `dheera.records.Begun`.
+    :ivar acts_as: the method that it comes to, as `method_of` says.
+    :ivar kind: the value of ``Content-Type``, if there is one.
+    :ivar notes: what each record says of it, by the names of `records.Begun`.
     """
 
     def __init__(self, request: Request, upstream: Upstream, trusted: Sequence[Subnet]) -> None:
@@ -33,6 +47,20 @@ class Errand:
         self.target = map_target(request.uri, base, upstream.prefix)
         self.path = self.target[len(base.prefix) :]
         self.caller = caller(request.fields, request.client, trusted)
+        try:
+            self.place, _ = judged(self.path)
+            self.endpoint = endpoint_of(self.place)
+        except BadTarget:  # the master key may go there
+            self.place, self.endpoint = "", OTHER
+        self.acts_as = method_of(request)
+        self.kind = value_of(request.fields, b"content-type")
+        self.notes = {
+            "method": request.method.decode("ascii"),
+            "path": noted(self.path.partition(b"?")[0], LONGEST_PATH),
+            "endpoint": self.endpoint,
+            "client": place(self.caller.peer),
+            "user_agent": noted(self.caller.program),
+        }
         # Not the head, which keeps this: what holds each other would wait for the garbage collector.
         self._method = request.method
         self._fields = request.fields
@@ -40,6 +68,18 @@ class Errand:
         self._upstream = upstream
         self._trusted = trusted
         self._lines = b""
+
+    @cached_property
+    def may_be_plain(self) -> bool:
+        """
+        Whether all that it asks for may stand in its body, in a way that `plain.read_plain` knows.
+        """
+        if self.endpoint != CHAT or self._is_handshake or b"?" in self.path:
+            return False
+        try:
+            return is_bound_by_body(self.endpoint, self.acts_as) and is_json(kind_of_body(self._fields))
+        except Unclear:
+            return False
 
     def is_for(self, upstream: Upstream, trusted: Sequence[Subnet]) -> bool:
         """

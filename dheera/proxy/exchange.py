@@ -161,7 +161,7 @@ class Exchanges:
     async def _exchange(self, request: Request, upstream: Upstream, call_id: bytes, account: Account) -> None:
         errand = errand_of(request, upstream, self._trusted)
         asking, path = errand.caller, errand.path
-        account.asked(asking, path)
+        account.asked(errand)
         gate, method = self._gate, request.method
         admission = gate.admit_at_once(asking, method, path) or await gate.admit(asking, method, path)
         account.admitted(admission)
@@ -176,7 +176,7 @@ class Exchanges:
             await inspect(request, path, admission.models, self._inspected_bytes, self._headroom)
         affording = self._affording
         if affording is not None and affording.concerns(admission):
-            await affording.afford(request, path, admission, account)
+            await affording.afford(request, errand, admission, account)
         if upstream.lacks_key:
             raise Unavailable("No upstream key is configured here: set MISTRAL_API_KEY and start dheera again.")
         body = request.body

@@ -132,6 +132,17 @@ def upward(fields: Fields, *, websocket: bool = False) -> Fields:
     return crossing
 
 
+def value_of(fields: Fields, wanted: bytes) -> bytes | None:
+    """
+    The value of the first header line of that name, in small letters.
+    """
+    length = len(wanted)
+    for name, value in fields:
+        if len(name) == length and name.lower() == wanted:
+            return value
+    return None
+
+
 def downward(fields: Fields, base: Base, prefix: bytes = PREFIX) -> Fields:
     """
     The header lines that the client gets, in upstream's order and spelling, without ``x-dheera-*`` ones.

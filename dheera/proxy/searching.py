@@ -70,6 +70,13 @@ def kind_of_body(fields: Fields) -> bytes | None:
     return kind
 
 
+def is_json(kind: bytes | None) -> bool:
+    """
+    Whether a body of this *kind* is taken for JSON in UTF-8.
+    """
+    return kind is None or kind == b"application/json" or _JSON.fullmatch(kind) is not None
+
+
 async def gather(
     request: Asking, kind: bytes | None, limit: int, headroom: Headroom | None
 ) -> tuple[bytes, bytes | None]:
@@ -78,9 +85,8 @@ async def gather(
 
     :raises Unclear: it is of another *kind*; then nothing of it was read.
     """
-    is_json = kind is None or kind == b"application/json" or _JSON.fullmatch(kind)
-    form = None if is_json else FORM.fullmatch(kind or b"")
-    if not is_json and form is None:
+    form = None if kind is None or is_json(kind) else FORM.fullmatch(kind)
+    if form is None and not is_json(kind):
         raise Unclear("only JSON in UTF-8, and simple multipart/form-data, can be searched for it: send one of these")
     content = b"" if request.body is None else await request.body.gather(limit, headroom)
     return content, None if form is None else form["boundary"]

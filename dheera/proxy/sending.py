@@ -198,7 +198,7 @@ class Sending:
         """
         Whether any key may make the call.
         """
-        endpoint, body = self._account.endpoint, self._request.body
+        endpoint, body = self._errand.endpoint, self._request.body
         if endpoint not in SPREAD:
             return False
         if body is None:

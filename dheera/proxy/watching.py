@@ -15,6 +15,8 @@ from dheera.content import Capture
 from dheera.metering.answers import Meter, make_meter
 from dheera.metering.requests import RequestMeter, read_request
 from dheera.metering.sockets import SocketMeter
+from dheera.proxy.errand import Errand
+from dheera.proxy.headers import value_of
 from dheera.proxy.notes import model_in, noted
 from dheera.records import Content
 from dheera.redaction import Redaction
@@ -34,25 +36,19 @@ UPSTREAM_ID = b"mistral-correlation-id"
 EMPTY = Reading()
 
 
-def _value(fields: Fields, wanted: bytes) -> bytes | None:
-    length = len(wanted)
-    for name, value in fields:
-        if len(name) == length and name.lower() == wanted:
-            return value
-    return None
-
-
 @define(eq=False)
 class RequestWatch:
     """
     What a request asks for.
 
     :param capture: keeps what may be shown of the body.
+    :param known: what the body says, if it is here, and was read.
     """
 
     _request: Request
-    _endpoint: str
+    _errand: Errand
     _capture: Capture | None
+    _known: Wanted | None
     _wanted: Wanted = field(init=False)
     _meter: RequestMeter | None = field(default=None, init=False)
 
@@ -61,15 +57,15 @@ class RequestWatch:
         if body is None:
             self._wanted = Wanted(model=model_in(self._request.uri))
             return
-        kind = _value(self._request.fields, b"content-type")
         whole = body.whole()
         if whole is None:
-            self._meter = RequestMeter(kind, self._endpoint)
+            self._meter = RequestMeter(self._errand.kind, self._errand.endpoint)
             body.watch(self._saw)
             return
-        self._wanted = Wanted()
+        self._wanted = self._known or Wanted()
         try:
-            self._wanted = read_request(whole, kind, self._endpoint)
+            if self._known is None:
+                self._wanted = read_request(whole, self._errand.kind, self._errand.endpoint)
             if self._capture is not None:
                 self._capture.feed(whole)
         except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
@@ -269,5 +265,5 @@ class AnswerWatch:
 
 
 def _shown(capture: Capture, fields: Fields, redaction: Redaction) -> Content:
-    kind, coding = _value(fields, b"content-type") or b"", _value(fields, b"content-encoding") or b""
+    kind, coding = value_of(fields, b"content-type") or b"", value_of(fields, b"content-encoding") or b""
     return capture.content(kind, coding, redaction)

@@ -1,0 +1,108 @@
+"""
+Chats of the plainest kind, texts by known roles and settings without nested objects: most are. What bounds such a call
+and what its record says of it is read in one go, a tenth of the work of `asking` and `metering.requests`; the answers
+are the same. Whatever is out of the ordinary is left to these.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, defstruct
+
+from dheera.bounds import Asked
+from dheera.metering.gathering import HELD_BYTES
+from dheera.metering.requests import PARAMETERS, Number, usually_wanted
+from dheera.proxy.asking import MOST_CHOICES, MOST_DIGITS, OWN_WORDS, PLAIN, REASONING
+from dheera.usage import Wanted
+
+CHAT = "chat/completions"
+LONGEST_MODEL = 128
+"""
+Characters of a model's name, each of which may be written with twelve bytes.
+"""
+
+_REASONING = REASONING.decode()
+_QUOTES_OF_MESSAGE = 8
+
+
+class _Message(Struct, forbid_unknown_fields=True, gc=False):
+    """
+    Text, which is all that its model is given to read.
+    """
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str
+
+
+class _Chat(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """
+    All that may stand in the body, but for settings.
+    """
+
+    messages: list[_Message] | None = None
+    model: str | None = None
+    user: str | None = None
+
+
+_SETTINGS = [name for name in PARAMETERS if name in PLAIN | {"max_tokens", "n", "safe_prompt"}]
+_decoder: msgspec.json.Decoder[_Chat] = msgspec.json.Decoder(
+    defstruct(
+        "_ChatWithSettings",
+        [(name, Number, None) for name in _SETTINGS],
+        bases=(_Chat,),
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+        gc=False,
+    )
+)
+
+
+class Plain(Struct, frozen=True):
+    """
+    What a plain chat asks for.
+    """
+
+    asked: Asked
+    wanted: Wanted
+
+
+def read_plain(content: bytes) -> Plain | None:
+    """
+    What *content* asks for, if it is a plain chat, and there is one way only to read it.
+    """
+    if len(content) > HELD_BYTES:
+        return None
+    try:
+        chat = _decoder.decode(content)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+    messages, chat.messages = chat.messages, None
+    said = msgspec.to_builtins(chat)
+    model, choices, longest = said.get("model", ""), said.get("n", 1), said.get("max_tokens")
+    texts = 1 + len(said) + ("model" in said) + ("user" in said)
+    # Where a name stands twice only its last value was read, but both have quotes.
+    if messages is None or _quotes(content) != 2 * texts + _QUOTES_OF_MESSAGE * len(messages):
+        return None
+    if type(choices) is not int or not 0 <= choices <= MOST_CHOICES or len(model) > LONGEST_MODEL:
+        return None
+    has_own_words = said.get("safe_prompt", False) is not False or model.startswith(_REASONING)
+    asked = Asked(
+        model=said.get("model"),
+        request_bytes=len(content),
+        added_tokens=OWN_WORDS if has_own_words else 0,
+        max_tokens=longest if type(longest) is int and 0 < longest < 10**MOST_DIGITS else None,
+        choices=choices or 1,
+    )
+    return Plain(asked, usually_wanted(said))
+
+
+def _quotes(content: bytes) -> int:
+    """
+    How many quotes there are in a document that begin or end a text.
+    """
+    if b"\\" not in content:
+        return content.count(b'"')
+    content = content.replace(rb"\\", b"")
+    return content.count(b'"') - content.count(rb"\"")
