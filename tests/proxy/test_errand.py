@@ -5,15 +5,19 @@ What is kept of a head from one request to the next, and what is not.
 from __future__ import annotations
 
 import gc
+from ipaddress import ip_network
 
+from attrs import evolve
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.boundaries import Add, Put
 from dheera.entities import Key, now
-from dheera.keys import digest
+from dheera.keys import Secret, digest
 from dheera.proxy.errand import Errand
-from tests.house import House, read_answer, request
+from dheera.settings import Mistral
+from dheera.web.passthrough import PassThrough
+from tests.house import UPSTREAM_KEY, House, read_answer, request
 from tests.network import Peer
 
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -41,7 +45,8 @@ class ErrandTests(SynchronousTestCase):
         peers = len(self.house.script.connections)
         before = b"" if not peers else self.house.script.last.received
         self.client.received = b""
-        self.client.send(request(b"/mistral/v1/files", (b"Authorization", b"Bearer " + key), method=b"POST", body=body))
+        fields = (b"Authorization", b"Bearer " + key), (b"X-Forwarded-For", b"192.0.2.7")
+        self.client.send(request(b"/mistral/v1/files", *fields, method=b"POST", body=body))
         upstream: Peer = self.house.script.last
         came = upstream.received[len(before) :]
         if came:
@@ -66,6 +71,28 @@ class ErrandTests(SynchronousTestCase):
         self.assertEqual((401, b""), self.post(b"sk-of-a-canary-0002", b"one"))
         self.assertEqual(200, self.post(b"sk-of-b-canary-0001", b"one")[0])
         self.assertEqual(["a", "b"], [record.key_id for record in self.house.records()])
+
+    def test_configuration_read_anew(self) -> None:
+        """
+        On a connection that stays, the same head then goes where, and with what, the new configuration says.
+        """
+        house = self.house
+        self.assertEqual(200, self.post(b"sk-of-a-canary-0001", b"one")[0])
+        house.config = evolve(
+            house.config, mistral=Mistral(api_base="http://10.0.0.9:8000/eu", api_key=Secret("sk-rotated"))
+        )
+        upstream = house.make_upstreams(house.upstreams)["mistral"]
+        self.serve(PassThrough(house.exchanges, upstream))
+        sent = self.post(b"sk-of-a-canary-0001", b"one")[1]
+        self.assertTrue(sent.startswith(b"POST /eu/v1/files "), sent)
+        self.assertEqual((1, 0), (sent.count(b"Bearer sk-rotated\r\n"), sent.count(UPSTREAM_KEY.encode())))
+        self.serve(PassThrough(evolve(house.exchanges, trusted=(ip_network("127.0.0.0/8"),)), upstream))
+        self.assertEqual(200, self.post(b"sk-of-a-canary-0001", b"one")[0])
+        self.assertEqual(["127.0.0.1", "127.0.0.1", "192.0.2.7"], [record.client for record in house.records()])
+
+    def serve(self, mistral: PassThrough) -> None:
+        tree = self.house.site.resource
+        tree.putChild(b"mistral", mistral)
 
     def test_forgotten(self) -> None:
         """
