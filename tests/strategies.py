@@ -94,6 +94,26 @@ def requests(draw: DrawFn) -> tuple[bytes, bytes, list[tuple[bytes, bytes]], byt
 
 
 @st.composite
+def conversations(draw: DrawFn, most: int) -> list[tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes, bytes]]:
+    """
+    Up to *most* such requests on one connection. Some have the head of the one before, but for the length of the body.
+    """
+    said = [draw(requests())]
+    for _ in range(draw(st.integers(0, most - 1))):
+        method, target, fields, body, sent = said[-1]
+        if draw(st.booleans()):
+            said.append(draw(requests()))
+        elif fields[-1] != (b"Content-Length", b"%d" % len(body)):
+            said.append(said[-1])
+        else:
+            other = draw(bodies())
+            fields = [*fields[:-1], (b"Content-Length", b"%d" % len(other))]
+            head = sent.removesuffix(b"%d\r\n\r\n%b" % (len(body), body))
+            said.append((method, target, fields, other, b"%b%d\r\n\r\n%b" % (head, len(other), other)))
+    return said
+
+
+@st.composite
 def twisted_bytes(draw: DrawFn, data: bytes) -> bytes:
     """
     *data*, hurt in a few places: a byte changed, a piece taken out, doubled, moved, or something hostile put in.

@@ -201,7 +201,7 @@ class TestStreams(SynchronousTestCase):
     Properties of any bytes.
     """
 
-    @given(st.lists(strategies.requests(), min_size=1, max_size=4), st.data())
+    @given(strategies.conversations(4), st.data())
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_valid(self, sent: list[tuple[bytes, bytes, reference.Fields, bytes, bytes]], data: st.DataObject) -> None:
         """
@@ -217,7 +217,7 @@ class TestStreams(SynchronousTestCase):
         self.assertEqual("open", line.state)
         self.assertEqual((stand.place.asked, "done"), reference.requests(stream))
 
-    @given(st.lists(strategies.requests(), min_size=1, max_size=2), st.data())
+    @given(strategies.conversations(2), st.data())
     @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_hurt(self, sent: list[tuple[bytes, bytes, reference.Fields, bytes, bytes]], data: st.DataObject) -> None:
         """
