@@ -7,41 +7,56 @@ from __future__ import annotations
 import os
 import time
 
-_BYTES = 10
+_DIGITS = 20
 _AT_ONCE = 256
 
 
 class CallIds:
     """
-    Names calls, many a second: for that it asks the system for random bits of many names at a time, 1.1 us for each
-    name otherwise. After a fork, only one of both processes may go on with it.
+    Names calls, many a second: asks the system for random bits of many names at a time, which else takes 1.1 us for
+    each. After a fork, only one of both processes may go on with it.
     """
 
     def __init__(self) -> None:
         self._noise = ""
         self._used = 0
+        self._millisecond = 0
+        self._stamp = ""
 
     def next(self) -> str:
         """
         A new UUIDv7 in its usual 36 characters: 48 bits of Unix milliseconds, then 74 random bits.
         """
-        if self._used == len(self._noise):
-            self._noise, self._used = os.urandom(_BYTES * _AT_ONCE).hex(), 0
+        now = time.time_ns() // 1_000_000
+        if now != self._millisecond:
+            self._millisecond, self._stamp = now, _stamp(now)
         start = self._used
-        self._used = end = start + 2 * _BYTES
-        return _named(self._noise[start:end])
+        if start == len(self._noise):
+            start, self._noise = 0, _noise(_AT_ONCE)
+        self._used = start + _DIGITS
+        noise = self._noise
+        return (
+            f"{self._stamp}-{noise[start : start + 4]}-{noise[start + 4 : start + 8]}-{noise[start + 8 : start + 20]}"
+        )
 
 
 def new_call_id() -> str:
     """
     One such name, for what seldom needs one.
     """
-    return _named(os.urandom(_BYTES).hex())
+    noise = _noise(1)
+    return f"{_stamp(time.time_ns() // 1_000_000)}-{noise[:4]}-{noise[4:8]}-{noise[8:]}"
 
 
-def _named(noise: str) -> str:
-    stamp = f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF:012x}"
-    return f"{stamp[:8]}-{stamp[8:]}-7{noise[:3]}-{_VARIANT[noise[3]]}{noise[4:7]}-{noise[7:19]}"
+def _stamp(milliseconds: int) -> str:
+    digits = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
-_VARIANT = {f"{digit:x}": "89ab"[digit & 3] for digit in range(16)}
+def _noise(count: int) -> str:
+    """
+    The other twenty digits of *count* names: random, but for those that say the version and the variant.
+    """
+    drawn = int.from_bytes(os.urandom(count * _DIGITS // 2))
+    fixed, free = int("70008000000000000000" * count, 16), int("0FFF3FFFFFFFFFFFFFFF" * count, 16)
+    return f"{drawn & free | fixed:0{count * _DIGITS}x}"

@@ -7,13 +7,16 @@ same head (`wire.heads.Memo`): reading it anew for each took a sixth of all inst
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
+from dheera.boundaries import Admission
 from dheera.bounds import is_bound_by_body
 from dheera.endpoints import OTHER, endpoint_of
 from dheera.errors import BadTarget
 from dheera.proxy.asking import method_of
+from dheera.proxy.drafts import Draft
 from dheera.proxy.headers import Subnet, caller, upward, value_of
 from dheera.proxy.notes import LONGEST_PATH, noted, place
 from dheera.proxy.plain import CHAT
@@ -54,7 +57,9 @@ class Errand:
             self.place, self.endpoint = "", OTHER
         self.acts_as = method_of(request)
         self.kind = value_of(request.fields, b"content-type")
-        self.notes = {
+        said = self.caller.end_user
+        self.end_user = (noted(said) if said else None) or None
+        self.notes: Mapping[str, Any] = {
             "method": request.method.decode("ascii"),
             "path": noted(self.path.partition(b"?")[0], LONGEST_PATH),
             "endpoint": self.endpoint,
@@ -68,6 +73,7 @@ class Errand:
         self._upstream = upstream
         self._trusted = trusted
         self._lines = b""
+        self._draft: Draft | None = None
 
     @cached_property
     def may_be_plain(self) -> bool:
@@ -95,6 +101,16 @@ class Errand:
             fields = upward(self._fields, websocket=self._is_handshake)
             self._lines = written(self._upstream.base.origin, self._method, self.target, fields)
         return self._lines
+
+    def draft(self, admission: Admission, node: str) -> Draft:
+        """
+        What the records of its calls have in common, once the gate has let them in.
+        """
+        draft = self._draft
+        if draft is None or not draft.is_for(admission, node):
+            notes = {**self.notes, **self._upstream.notes}
+            self._draft = draft = Draft(notes, self.end_user, self.caller.tags, admission, node)
+        return draft
 
 
 def errand_of(request: Request, upstream: Upstream, trusted: Sequence[Subnet]) -> Errand:
