@@ -33,11 +33,9 @@ class CallIds:
         start = self._used
         if start == len(self._noise):
             start, self._noise = 0, _noise(_AT_ONCE)
-        self._used = start + _DIGITS
+        end = self._used = start + _DIGITS
         noise = self._noise
-        return (
-            f"{self._stamp}-{noise[start : start + 4]}-{noise[start + 4 : start + 8]}-{noise[start + 8 : start + 20]}"
-        )
+        return f"{self._stamp}-{noise[start : start + 4]}-{noise[start + 4 : start + 8]}-{noise[start + 8 : end]}"
 
 
 def new_call_id() -> str:

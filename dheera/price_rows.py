@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
+from math import gcd
 from typing import Any, TypeAlias
 
 from attrs import define, field, frozen
@@ -65,6 +66,27 @@ _BATCH = f"a number from 0 to 1 with at most {_FACTOR_PLACES} digits behind the 
 _FACTOR = f"a number above 0, at most {_HIGHEST_FACTOR}, with at most {_FACTOR_PLACES} digits behind the point"
 
 
+@frozen
+class Tariff:
+    """
+    Rates in the largest unit of which all of them are whole numbers: sums of small numbers take half the time.
+
+    :ivar rates: of what has a price, each behind its place in `UNITS`.
+    :ivar units: how many are a nano-dollar.
+    """
+
+    rates: Sequence[tuple[int, int]]
+    units: int
+
+    @classmethod
+    def of(cls, rates: Rates) -> Tariff:
+        """
+        That of *rates*, which are in parts of a nano-dollar.
+        """
+        unit = gcd(PARTS, *(rate for rate in rates if rate is not None))
+        return cls([(place, rate // unit) for place, rate in enumerate(rates) if rate is not None], PARTS // unit)
+
+
 @frozen(kw_only=True)
 class Price:
     """
@@ -88,6 +110,16 @@ class Price:
     context_tokens: int | None
     rates: Rates = field(repr=False)
     batch_rates: Rates = field(repr=False)
+    tariff: Tariff = field(init=False, repr=False)
+    batch_tariff: Tariff = field(init=False, repr=False)
+
+    @tariff.default
+    def _reduced(self) -> Tariff:
+        return Tariff.of(self.rates)
+
+    @batch_tariff.default
+    def _batch_reduced(self) -> Tariff:
+        return Tariff.of(self.batch_rates)
 
 
 @frozen(kw_only=True)

@@ -4,6 +4,7 @@ Which meter an answer needs.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 from attrs import define, field
@@ -60,13 +61,19 @@ def make_meter(  # noqa: PLR0917 - what its head says, in its order
     """
     if code not in _OK:
         return None
-    meter = _plain_meter(endpoint, method, content_type.partition(b";")[0].strip().lower(), wanted)
-    coding = content_encoding.strip().lower()
-    if meter is not None and coding not in (b"", b"identity"):
-        meter = Inflated(meter, coding) if coding in CODINGS else None
+    meter = _plain_meter(endpoint, method, _kind(content_type), wanted)
+    if content_encoding and meter is not None:
+        coding = content_encoding.strip().lower()
+        if coding not in (b"", b"identity"):
+            meter = Inflated(meter, coding) if coding in CODINGS else None
     if endpoint == _SPEECH and method == b"POST":
         return _SpeechMeter(meter, wanted)
     return meter
+
+
+@lru_cache(maxsize=64)
+def _kind(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()
 
 
 def _plain_meter(endpoint: str, method: bytes, kind: bytes, wanted: Wanted) -> Meter | None:

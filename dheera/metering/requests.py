@@ -4,6 +4,7 @@ What a request's body says that matters for its price and its record.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -182,6 +183,7 @@ class RequestMeter:
 _NOTHING = Wanted()
 
 
+@lru_cache(maxsize=64)
 def _is_form(kind: bytes | None) -> bool:
     return kind is not None and kind.lstrip()[:10].lower() == b"multipart/"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 from msgspec import structs
 from twisted.logger import Logger
 
@@ -70,44 +70,44 @@ class Accountant:
         The account of an exchange with *upstream* that begins now.
         """
         self.tally.began()
-        clock, call_id = self.clock, self._call_ids.next()
-        return Account(self, request, upstream, call_id, clock(), self.now(), AnswerWatch(clock), Tries(clock))
+        return Account(self, request, upstream, self._call_ids.next())
 
 
-@define(eq=False)
 class Account:
     """
-    What is known of one exchange.
+    What is known of one exchange. What is not always known is set only then: there are many accounts.
 
     :ivar tries: how often it was sent.
     :ivar has_place: among those that are passed on at once.
     :ivar is_left: the client has left, and upstream is listened to.
     """
 
-    _office: Accountant
-    _request: Request
-    _upstream: Upstream
-    call_id: str
-    _started: float
-    _started_at: datetime
-    _answer: AnswerWatch
-    tries: Tries
-    _errand: Errand = field(init=False)
-    _draft: Draft | None = field(default=None, init=False)
-    _admission: Admission | None = field(default=None, init=False)
-    _known: Wanted | None = field(default=None, init=False)
-    _asking: RequestWatch | None = field(default=None, init=False)
-    _policy: ContentPolicy = field(default="none", init=False)
-    _response: Response | None = field(default=None, init=False)
-    _answered: float | None = field(default=None, init=False)
-    _waited: float = field(default=0.0, init=False)
-    _overhead: float | None = field(default=None, init=False)
-    _begun: Begun | None = field(default=None, init=False)
-    _reading: Reading | None = field(default=None, init=False)
-    _due: Settlement | None = field(default=None, init=False)
-    _hold: Hold | None = field(default=None, init=False)
-    is_left: bool = field(default=False, init=False)
-    has_place: bool = field(default=False, init=False)
+    is_left = False
+    has_place = False
+    _errand: Errand
+    _draft: Draft | None = None
+    _admission: Admission | None = None
+    _known: Wanted | None = None
+    _asking: RequestWatch | None = None
+    _policy: ContentPolicy = "none"
+    _response: Response | None = None
+    _answered: float | None = None
+    _waited = 0.0
+    _overhead: float | None = None
+    _begun: Begun | None = None
+    _reading: Reading | None = None
+    _due: Settlement | None = None
+    _hold: Hold | None = None
+
+    def __init__(self, office: Accountant, request: Request, upstream: Upstream, call_id: str) -> None:
+        self._office = office
+        self._request = request
+        self._upstream = upstream
+        self.call_id = call_id
+        self._started = office.clock()
+        self._started_at = office.now()
+        self._answer = AnswerWatch(office.clock)
+        self.tries = Tries(office.clock)
 
     def asked(self, errand: Errand) -> None:
         """

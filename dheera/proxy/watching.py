@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import define, field
 from twisted.logger import Logger
 
 from dheera.content import Capture
@@ -33,10 +32,10 @@ READ_TOGETHER_BYTES = 4096
 Of an answer's pieces, which are read together: most events are not worth a look, and that is found for many at a time.
 """
 UPSTREAM_ID = b"mistral-correlation-id"
+_LENGTHS = frozenset(map(len, (b"content-type", b"content-encoding", b"sec-websocket-extensions", UPSTREAM_ID)))
 EMPTY = Reading()
 
 
-@define(eq=False)
 class RequestWatch:
     """
     What a request asks for.
@@ -45,27 +44,23 @@ class RequestWatch:
     :param known: what the body says, if it is here, and was read.
     """
 
-    _request: Request
-    _errand: Errand
-    _capture: Capture | None
-    _known: Wanted | None
-    _wanted: Wanted = field(init=False)
-    _meter: RequestMeter | None = field(default=None, init=False)
+    _wanted = Wanted()
+    _meter: RequestMeter | None = None
 
-    def __attrs_post_init__(self) -> None:
-        body = self._request.body
+    def __init__(self, request: Request, errand: Errand, capture: Capture | None, known: Wanted | None) -> None:
+        self._request = request
+        self._capture = capture
+        body = request.body
         if body is None:
-            self._wanted = Wanted(model=model_in(self._request.uri))
+            self._wanted = Wanted(model=model_in(request.uri))
             return
         whole = body.whole()
         if whole is None:
-            self._meter = RequestMeter(self._errand.kind, self._errand.endpoint)
+            self._meter = RequestMeter(errand.kind, errand.endpoint)
             body.watch(self._saw)
             return
-        self._wanted = self._known or Wanted()
         try:
-            if self._known is None:
-                self._wanted = read_request(whole, self._errand.kind, self._errand.endpoint)
+            self._wanted = read_request(whole, errand.kind, errand.endpoint) if known is None else known
             if self._capture is not None:
                 self._capture.feed(whole)
         except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
@@ -131,30 +126,32 @@ class RequestWatch:
         self._wanted, self._meter, self._capture = Wanted(), None, None
 
 
-@define(eq=False)
 class AnswerWatch:
     """
     What an answer used, and how it flowed.
 
     :param clock: monotonic seconds.
+    :param capture: keeps what may be shown of the body.
     :ivar upstream_id: upstream's own name for the call.
     :ivar longest_gap: seconds between two pieces, or between head and body, at most.
     :ivar size: bytes that came.
     :ivar size_up: bytes that went through a tunnel to upstream.
     """
 
-    _clock: Callable[[], float]
-    _capture: Capture | None = None
-    _fields: Fields = field(factory=list)
+    upstream_id: str | None = None
+    longest_gap = 0.0
+    size = 0
+    size_up = 0
     _meter: Meter | None = None
     _socket: SocketMeter | None = None
-    _last: float = 0.0
-    _unread: list[bytes] = field(factory=list, init=False)
-    _read_at: int = field(default=READ_TOGETHER_BYTES, init=False)
-    upstream_id: str | None = field(default=None, init=False)
-    longest_gap: float = field(default=0.0, init=False)
-    size: int = field(default=0, init=False)
-    size_up: int = field(default=0, init=False)
+    _last = 0.0
+    _read_at = READ_TOGETHER_BYTES
+
+    def __init__(self, clock: Callable[[], float], capture: Capture | None = None) -> None:
+        self._clock = clock
+        self._capture = capture
+        self._fields: Fields = []
+        self._unread: list[bytes] = []
 
     def begin(self, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
         """
@@ -177,6 +174,8 @@ class AnswerWatch:
     def _choose_meter(self, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
         kind = coding = extensions = b""
         for name, value in response.fields:
+            if len(name) not in _LENGTHS:
+                continue
             lowered = name.lower()
             if lowered == b"content-type":
                 kind = value
