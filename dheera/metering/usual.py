@@ -52,10 +52,10 @@ def usual(content: bytes) -> Reading | None:
     model, told = shown(answer.model), answer.usage
     if model is None:
         return None
-    cached = 0 if told.prompt_tokens_details is None else told.prompt_tokens_details.cached_tokens
+    details = told.prompt_tokens_details
     used = Usage(
         prompt_tokens=told.prompt_tokens,
-        cached_tokens=min(cached, told.prompt_tokens),
+        cached_tokens=0 if details is None else min(details.cached_tokens, told.prompt_tokens),
         completion_tokens=told.completion_tokens,
         total_tokens=told.total_tokens,
     )

@@ -86,7 +86,7 @@ def row_of(record: Record) -> Row:
         msg = f"the cost of the call {record.call_id} cannot be counted"
         raise ValueError(msg)
     # One look at all texts together takes a third of the time of a look at each.
-    if not are_bounded(_TOGETHER % _texts_of(record)):
+    if not are_bounded("".join([text for text in _texts_of(record) if text])):
         record = _bounded(record)
     usage = record.usage
     return (
@@ -173,7 +173,6 @@ _TEXTS = (
     "upstream_id",
 )
 _texts_of = attrgetter(*_TEXTS)
-_TOGETHER = "%s" * len(_TEXTS)
 _LOADED: dict[str, Callable[[Any], object]] = {
     "started_at": _load_time,
     "failed": bool,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -122,12 +123,17 @@ def add(totals: Totals, name: tuple[str, ...], counts: Counts) -> None:
 
 
 def _day(time: datetime) -> str:
-    return (time if time.tzinfo is UTC else time.astimezone(UTC)).date().isoformat()
+    return _iso((time if time.tzinfo is UTC else time.astimezone(UTC)).date())
+
+
+@lru_cache(maxsize=64)
+def _iso(day: date) -> str:
+    return day.isoformat()
 
 
 def _counts(record: Record) -> Counts:
     usage, cost = record.usage or _NOTHING, record.cost_nano_usd
-    used: Counts = (
+    used = prompt, cached, completion, total, pages, audio_ms, characters = (
         usage.prompt_tokens,
         usage.cached_tokens,
         usage.completion_tokens,
@@ -136,10 +142,11 @@ def _counts(record: Record) -> Counts:
         usage.audio_ms,
         usage.characters,
     )
-    if min(used) < 0 or max(used) > LARGEST_QUANTITY:
+    # No bit that is not in some of them: so none is less than 0, or more. With min and max it takes five times as long.
+    if not 0 <= prompt | cached | completion | total | pages | audio_ms | characters <= LARGEST_QUANTITY:
         used = tuple([min(max(each, 0), LARGEST_QUANTITY) for each in used])
     unpriced = cost is None and record.outcome != "refused"
-    return (1, int(record.failed), int(unpriced), int(record.estimated), *used, cost or 0)
+    return (1, 1 if record.failed else 0, 1 if unpriced else 0, 1 if record.estimated else 0, *used, cost or 0)
 
 
 def _added(many: Sequence[Counts]) -> Counts:
