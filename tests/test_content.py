@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -52,6 +52,7 @@ class CaptureTests(SynchronousTestCase):
     """
 
     @given(st.data(), st.binary(max_size=200), st.integers(1, 100))
+    @settings(deadline=None)
     def test_any_pieces(self, data: st.DataObject, body: bytes, limit: int) -> None:
         """
         In whatever pieces a body comes, the same is shown of it.

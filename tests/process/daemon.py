@@ -28,7 +28,7 @@ PROGRAM = (str(SCRIPTS / "dheera_ai"),)
 MODULE = (sys.executable, "-m", "dheera")
 TWISTD = (str(SCRIPTS / "twistd"),)
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 """
 A test that waits longer than this for something fails: it bounds, and measures nothing.
 """
@@ -182,7 +182,7 @@ class Daemon:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(PATIENCE_SECONDS / 10)
+                self.process.wait(PATIENCE_SECONDS / 20)
             except subprocess.TimeoutExpired:  # a test that failed may have left its connections open
                 self.process.kill()
                 self.process.wait()

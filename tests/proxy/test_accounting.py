@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from attrs import evolve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -194,6 +194,7 @@ class WholeTests(Accounting):
         self.assertEqual(3_000_000, record.longest_gap_us)
 
     @given(st.data())
+    @settings(deadline=None)
     def test_any_pieces(self, data: st.DataObject) -> None:
         """
         However the answer is cut into pieces, the record is the same.
