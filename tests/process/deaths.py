@@ -24,7 +24,7 @@ from tests.process.databases import Database
 from tests.process.peers import Upstream
 from tests.process.till import PRICES, Till, nano_cost
 
-ROUNDS = int(os.environ.get("DHEERA_TEST_DEATHS", "4"))
+ROUNDS = int(os.environ.get("DHEERA_TEST_DEATHS", "3"))
 """
 How often a daemon is killed under load in each of two tests.
 """

@@ -27,7 +27,7 @@ from tests.process.daemon import eventually
 from tests.process.peers import Upstream
 from tests.process.till import Till
 
-KILLS = int(os.environ.get("DHEERA_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("DHEERA_TEST_KILLS", "2"))
 """
 How often one of the daemons is killed under load.
 """

@@ -19,7 +19,7 @@ from dheera.settings import SpoolSettings
 from dheera.spool.spool import FileSpool
 from tests.spool.desk import NOW, AtOnce, drain, interrupted
 
-ROUNDS = 10
+ROUNDS = 6
 ROOT = Path(__file__).parent.parent.parent
 
 
