@@ -57,7 +57,7 @@ class TestTable(SynchronousTestCase):
         """
         references = named(TABLES.read_text())
         self.assertGreater(len(references), 100)
-        known = {file: defined(HOME / file) for file, _ in references}
+        known = {file: defined(HOME / file) for file in {file for file, _ in references}}
         self.assertEqual([], [(file, test) for file, test in references if test not in known[file]])
 
     def test_complete(self) -> None:

@@ -23,12 +23,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dheera import series
 from dheera.accounts import REFRESH_SECONDS, Refreshment
 from dheera.config import ConfigurationError
 from dheera.errors import AnswerCut, NotAuthenticated
 from dheera.metrics import GROWING, LEVELS, WORST, Level, Metrics
 from dheera.records import Record
-from dheera.series import MOST_NAMES, MOST_SERIES, Spread
+from dheera.series import MOST_NAMES, Spread
 from dheera.usage import Usage
 from dheera.workers import DIRECTORY_VARIABLE, bury, shared_directory
 
@@ -143,7 +144,7 @@ class SpreadTests(TestCase):
         self.assertEqual(observed, added_up)
 
 
-class MetricsTests(TestCase):
+class MetricsTests(SynchronousTestCase):
     """
     From records to numbers.
     """
@@ -267,20 +268,22 @@ class MetricsTests(TestCase):
         """
         So are models where the operator's prices have a row for all that begin so, or for all there are.
         """
+        self.patch(series, "MOST_NAMES", 100)
         metrics = Metrics(lambda _: True)
-        for number in range(MOST_NAMES + 5):
+        for number in range(105):
             metrics.ended(record(model=f"ft:{number}"))
         counted = samples(metrics.text())
         models = {dict(labels).get("model", "ft:0") for _, labels in counted}
-        self.assertEqual({f"ft:{number}" for number in range(MOST_NAMES)} | {"other"}, models)
+        self.assertEqual({f"ft:{number}" for number in range(100)} | {"other"}, models)
 
     def test_all_together_are_bounded(self) -> None:
         """
         So is what can be made of all of them: beyond that all is "other" but the endpoint, and nothing is lost. What
         was there before goes on under its name.
         """
+        self.patch(series, "MOST_SERIES", 1000)
         metrics = Metrics(lambda _: True)
-        for number in range(MOST_SERIES):
+        for number in range(1000):
             metrics.ended(record(model=f"m{number % 100}", key_alias=f"k{number // 100}"))
         for number in range(3):
             metrics.ended(record(model="m0", key_alias="k0", team_alias=f"new {number}"))
@@ -291,7 +294,7 @@ class MetricsTests(TestCase):
             for (name, labels), value in counted.items()
             if name == "dheera_tokens_total" and (told := dict(labels))["kind"] == "prompt"
         }
-        self.assertEqual(MOST_SERIES + 1, len(tokens))
+        self.assertEqual(1001, len(tokens))
         self.assertEqual(300, tokens["other", "other", "other"])
         self.assertEqual(200, tokens["m0", "k0", "search"])
 

@@ -235,7 +235,7 @@ class WhateverTests(SynchronousTestCase):
 
 class MemoryTests(SynchronousTestCase):
     """
-    What a meter keeps of three mebibytes is less than one.
+    What a meter keeps of two mebibytes is less than one.
     """
 
     def kept(self, make: Callable[[], Any], begin: bytes, again: bytes) -> int:
@@ -247,7 +247,7 @@ class MemoryTests(SynchronousTestCase):
         meter.feed(begin)
         tracemalloc.start()
         try:
-            for _ in range(3 * MEBIBYTE // len(piece)):
+            for _ in range(2 * MEBIBYTE // len(piece)):
                 meter.feed(bytes(bytearray(piece)))
             return tracemalloc.get_traced_memory()[0]
         finally:

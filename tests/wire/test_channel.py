@@ -218,7 +218,7 @@ class TestStreams(SynchronousTestCase):
         self.assertEqual((stand.place.asked, "done"), reference.requests(stream))
 
     @given(strategies.conversations(2), st.data())
-    @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_hurt(self, sent: list[tuple[bytes, bytes, reference.Fields, bytes, bytes]], data: st.DataObject) -> None:
         """
         Of a stream that has been tampered with we take exactly the requests that RFC 9112 finds in it, and not one
@@ -286,7 +286,7 @@ class TestStreams(SynchronousTestCase):
         st.sampled_from([100, 1 << 30]),
         st.data(),
     )
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_any_order(
         self,
         sent: list[tuple[bytes, bytes, reference.Fields, bytes, bytes]],
