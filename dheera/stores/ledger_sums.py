@@ -133,6 +133,7 @@ def _iso(day: date) -> str:
 
 def _counts(record: Record) -> Counts:
     usage, cost = record.usage or _NOTHING, record.cost_nano_usd
+    used: Counts
     used = prompt, cached, completion, total, pages, audio_ms, characters = (
         usage.prompt_tokens,
         usage.cached_tokens,
