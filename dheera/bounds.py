@@ -7,19 +7,19 @@ docs/allowances.md says the rules in words, and why they hold. Imports no Twiste
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import chain, combinations
 
-from attrs import evolve, frozen
+from attrs import define, evolve
 from msgspec import Struct
 from msgspec.structs import astuple, replace
 
 from dheera.endpoints import OTHER, PRICED, is_free
 from dheera.estimates import BYTES_PER_TOKEN
 from dheera.money import LARGEST, NANO
-from dheera.price_rows import PARTS, Price
+from dheera.price_rows import Price, Tariff
 from dheera.prices import PriceList
 from dheera.settings import AllowanceSettings
 from dheera.usage import Part, Usage
@@ -122,7 +122,7 @@ def bound(  # noqa: PLR0917 - all that decides, and nothing else
     if _is_free(endpoint, method) or (asked is not None and asked.cancels and endpoint == BATCHES):
         return _NOTHING
     price = None if asked is None or asked.model is None else prices.find(asked.model, at)
-    case = _Case(asked=asked or _UNREAD, endpoint=endpoint, price=price, rules=rules)
+    case = _Case(asked or _UNREAD, endpoint, price, rules)
     try:
         nano = case.nano(prices, at)
     except _Unpriced as unpriced:
@@ -130,7 +130,7 @@ def bound(  # noqa: PLR0917 - all that decides, and nothing else
         if ceiling is None:
             return Bound(nano=None, tokens=case.tokens(), reason=str(unpriced), param=unpriced.param)
         nano = max(ceiling.nano, _least(case, prices, at))
-    return Bound(nano=min(nano, _LARGEST), tokens=case.tokens())
+    return Bound(nano=_smaller(nano, _LARGEST), tokens=case.tokens())
 
 
 _UNREAD = Asked()
@@ -172,7 +172,8 @@ class _Unpriced(Exception):
 
 class _Most(Struct, frozen=True, kw_only=True, gc=False):
     """
-    The most that can be used, in one of the ways in which usage comes; ``None`` if that cannot be told.
+    The most that can be used, in one of the ways in which usage comes, by the places of `Price.dearest`; ``None`` if it
+    cannot be told.
     """
 
     input: int | None = 0
@@ -183,7 +184,7 @@ class _Most(Struct, frozen=True, kw_only=True, gc=False):
     characters: int | None = 0
 
 
-@frozen(kw_only=True)
+@define(eq=False)  # one for each call: to freeze it would take four times as long
 class _Case:
     """
     A call that may cost something.
@@ -202,9 +203,8 @@ class _Case:
 
         :raises _Unpriced: that cannot be told.
         """
-        rates = self._rates()
-        dearest = max(self._cost(most, rates) for most in self._ways())
-        nano = -(-dearest // PARTS)
+        tariff = self._required_price().dearest
+        nano = -(-max([self._cost(most, tariff) for most in self._ways()]) // tariff.units)
         for name in self.asked.connectors:
             calls = Part(model=self.asked.model, usage=Usage(connectors={name: self.rules.conversation_steps}))
             cost = prices.cost(calls, at)
@@ -225,16 +225,13 @@ class _Case:
             tokens = prompt + asked.choices * _smaller(most, context)
         elif self.endpoint not in _READ_IN_TOKENS:
             tokens = self.rules.output_tokens if self.endpoint in _HEARD else 0
-        return min(tokens, MOST_TOKENS)
+        return _smaller(tokens, MOST_TOKENS)
 
     @property
     def _context(self) -> int | None:
         return None if self.price is None else self.price.context_tokens
 
-    def _rates(self) -> Sequence[int | None]:
-        """
-        In the order of `_Most`.
-        """
+    def _required_price(self) -> Price:
         if self.endpoint not in PRICED or (self.asked.is_socket and self.endpoint not in _SESSIONS):
             path = "this path" if self.endpoint == OTHER else f"/v1/{self.endpoint}"
             raise _Unpriced(f"nobody can tell what a call of {path} costs: {self._ask_for_ceiling}")
@@ -246,9 +243,7 @@ class _Case:
             raise _Unpriced(f"the call names no model: name one, or {self._ask_for_ceiling}", "model")
         if self.price is None:
             raise _Unpriced(f"there is no price for the model {self._model}: {self._ask_for_price}", "model")
-        uncached, cached, *others = self.price.rates
-        of_input = [rate for rate in (uncached, cached) if rate is not None]  # nobody knows what the cache has
-        return (max(of_input, default=None), *others)
+        return self.price
 
     def _ways(self) -> Iterator[_Most]:
         asked, endpoint, context = self.asked, self.endpoint, self._context
@@ -287,21 +282,22 @@ class _Case:
             return self._context
         return _smaller(asked.request_bytes + asked.added_tokens, self._context)
 
-    def _cost(self, most: _Most, rates: Sequence[int | None]) -> int:
+    def _cost(self, most: _Most, tariff: Tariff) -> int:
         """
-        Parts of a nano-dollar. What has no price costs nothing beside what has, as in `PriceList.cost`.
+        In units of *tariff*. What has no price costs nothing beside what has, as in `PriceList.cost`.
         """
         used = astuple(most)
-        amounts: list[int] = []
-        for rate, much in zip(rates, used, strict=True):
+        cost, is_known = 0, False
+        for place, rate in tariff.rates:
+            much = used[place]
             if rate and much is None:
                 raise self._unbounded()
-            if rate is not None and much != 0:
-                amounts.append(rate * (much or 0))
-        if not amounts and any(rates) and any(much != 0 for much in used):
+            if much != 0:
+                cost, is_known = cost + rate * (much or 0), True
+        if not is_known and any(rate for _, rate in tariff.rates) and any(much != 0 for much in used):
             what = f"{self._model} has no price for what a call of /v1/{self.endpoint} uses"
             raise _Unpriced(f"{what}: {self._ask_for_price}", "model")
-        return sum(amounts)
+        return cost
 
     # What to do. It is said to whoever makes the call, who may not be the one who can do it.
 
@@ -332,7 +328,7 @@ class _Case:
 
 
 def _smaller(one: int, other: int | None) -> int:
-    return one if other is None else min(one, other)
+    return other if other is not None and other < one else one  # min() takes three times as long
 
 
 def _times(number: int, other: int | None) -> int | None:

@@ -99,6 +99,7 @@ class Price:
     :param usd: the figures, by the names in `UNITS`.
     :param batch_factor: what a batch costs, as a part of that.
     :param context_tokens: the most tokens that a call can be about, if that is known.
+    :ivar dearest: as *tariff*, while nobody knows how much of the input the cache has: one place for both, the first.
     """
 
     row: str
@@ -112,6 +113,7 @@ class Price:
     batch_rates: Rates = field(repr=False)
     tariff: Tariff = field(init=False, repr=False)
     batch_tariff: Tariff = field(init=False, repr=False)
+    dearest: Tariff = field(init=False, repr=False)
 
     @tariff.default
     def _reduced(self) -> Tariff:
@@ -120,6 +122,12 @@ class Price:
     @batch_tariff.default
     def _batch_reduced(self) -> Tariff:
         return Tariff.of(self.batch_rates)
+
+    @dearest.default
+    def _bounding(self) -> Tariff:
+        uncached, cached, *others = self.rates
+        of_input = [rate for rate in (uncached, cached) if rate is not None]
+        return Tariff.of((max(of_input, default=None), *others))
 
 
 @frozen(kw_only=True)
