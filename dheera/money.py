@@ -57,9 +57,7 @@ class Usd:
         """
         The amount in dollars, exactly, as a decimal number.
         """
-        whole, rest = divmod(abs(self.nano), NANO)
-        digits = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
-        return f"-{digits}" if self.nano < 0 else digits
+        return written(self.nano).decode("ascii")
 
     def __eq__(self, other: object) -> bool:
         return self.nano == other.nano if isinstance(other, Usd) else NotImplemented
@@ -72,3 +70,11 @@ class Usd:
 
     def __repr__(self) -> str:
         return f"Usd({self.dollars()})"
+
+
+def written(nano: int) -> bytes:
+    """
+    So many nano-dollars in dollars, exactly, as a decimal number: as header lines have it.
+    """
+    digits = (b"%d.%09d" % divmod(abs(nano), NANO)).rstrip(b"0").rstrip(b".")
+    return b"-" + digits if nano < 0 else digits

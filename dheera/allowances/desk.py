@@ -162,8 +162,14 @@ class Desk:
                 call.get(hold)
 
     def _amounts(self, nano: int, tokens: int) -> Amounts:
-        wanted: tuple[tuple[Kind, int], ...] = (("usd", nano), ("tokens", tokens), ("requests", 1))
-        return {kind: amount for kind, amount in wanted if amount and kind in self._kinds}
+        kinds, amounts = self._kinds, dict[Kind, int]()
+        if nano and "usd" in kinds:
+            amounts["usd"] = nano
+        if tokens and "tokens" in kinds:
+            amounts["tokens"] = tokens
+        if "requests" in kinds:
+            amounts["requests"] = 1
+        return amounts
 
     def _note(self, now: float) -> None:
         lasted = now - self._since
@@ -213,14 +219,18 @@ class Desks:
         Where calls are served that *limits* bind; ``None`` if each must claim for itself.
         """
         name = tuple(limits)
-        if name not in self._known:
-            if len(self._known) >= DESKS_KNOWN:
-                self._known = {each: desk for each, desk in self._known.items() if desk is not None and desk.is_used}
-            is_served = all(limit.kind != "parallel" for limit in limits)
-            self._known[name] = (
-                Desk(self._reactor, self._turns, self._clock, self._windows, self._leases, name) if is_served else None
-            )
-        return self._known[name]
+        try:
+            return self._known[name]
+        except KeyError:
+            return self._open(name)
+
+    def _open(self, name: tuple[Limit, ...]) -> Desk | None:
+        if len(self._known) >= DESKS_KNOWN:
+            self._known = {each: desk for each, desk in self._known.items() if desk is not None and desk.is_used}
+        is_served = all(limit.kind != "parallel" for limit in name)
+        desk = Desk(self._reactor, self._turns, self._clock, self._windows, self._leases, name) if is_served else None
+        self._known[name] = desk
+        return desk
 
 
 @define(eq=False)

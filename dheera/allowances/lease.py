@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from attrs import Factory, define, field
-from msgspec import structs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dheera.allowances.clock import StoreClock
 from dheera.allowances.hold import Hold
-from dheera.allowances.standings import Fields, fields_of
-from dheera.holding import Allowance, Claim, Kind, Rated, Release, Standing
+from dheera.allowances.standings import Fields, fields_of_rest, is_told
+from dheera.holding import Allowance, Claim, Kind, Rated, Release, Share, Standing
 
 Amounts = Mapping[Kind, int]
 """
@@ -58,6 +57,7 @@ class Lease:
     _renews: float = field(kw_only=True)
     _tell: Callable[[Release], None] = field(kw_only=True)
     _over: Callable[[Lease], None] = field(kw_only=True)
+    _told: Sequence[tuple[Share, Standing]] = field(init=False)
     _taken: dict[Kind, int] = field(init=False, default=Factory(_amounts, takes_self=True))
     _left: dict[Kind, int] = field(init=False, default=Factory(_amounts, takes_self=True))
     _open: int = field(init=False, default=0)
@@ -66,6 +66,8 @@ class Lease:
     _timer: IDelayedCall | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
+        pairs = zip(self.claim.shares, self._standings, strict=True)
+        self._told = [(share, standing) for share, standing in pairs if is_told(share)]
         self._timer = self._reactor.callLater(max(0.0, self.ends - self._reactor.seconds()), self._end)
 
     def draw(self, amounts: Amounts) -> Hold | None:
@@ -76,13 +78,14 @@ class Lease:
         for kind, amount in amounts.items():
             if left.get(kind, 0) < amount:
                 return None
+        after: dict[Kind, int] = {}
         for kind, amount in amounts.items():
-            left[kind] -= amount
-            if left[kind] * LOW < self._taken[kind]:
+            after[kind] = left[kind] = rest = left[kind] - amount
+            if rest * LOW < self._taken[kind]:
                 self._is_low = True
         self._open += 1
         nano = amounts.get("usd")
-        return _Drawn(self, amounts, {kind: left[kind] for kind in amounts}, nano, self.claim.call_id if nano else None)
+        return _Drawn(self, amounts, after, nano, self.claim.call_id if nano else None)
 
     def is_due(self, now: float) -> bool:
         """
@@ -142,13 +145,12 @@ class Lease:
         """
         Header lines that tell what is left of all allowances of these kinds, when so much is left of the lease.
         """
-        shares, standings = [], []
-        for share, standing in zip(self.claim.shares, self._standings, strict=True):
-            kind = share.allowance.kind
-            if kind in left:
-                shares.append(share)
-                standings.append(structs.replace(standing, taken=standing.taken - left[kind]))
-        return fields_of(shares, standings, self._clock.at_us())
+        rests = [
+            (max(0, share.cap - standing.taken + left[share.allowance.kind]), share, standing)
+            for share, standing in self._told
+            if share.allowance.kind in left
+        ]
+        return fields_of_rest(rests, self._clock.at_us())
 
     def _end(self) -> None:
         self._timer = None

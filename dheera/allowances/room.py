@@ -108,9 +108,18 @@ class Allowances:
         self._taking.close()
         await self._turns.close()
 
+    def draw(self, limits: Sequence[Limit], nano: int, tokens: int) -> Hold | None:
+        """
+        As `take`, from what was taken ahead for calls like this one.
+
+        :return: ``None``: there is not so much of it, and `take` asks for more.
+        """
+        return self._taking.draw(limits, nano, tokens)
+
     def take(self, call_id: str, limits: Sequence[Limit], *, nano: int, tokens: int) -> Deferred[Hold]:
         """
-        Hold what a call may take of all *limits*, or of none. Cancelled, it takes nothing.
+        Hold what a call may take of all *limits*, or of none, after `draw` has given nothing. Cancelled, it takes
+        nothing.
 
         :param nano: nano-dollars that it may cost at most.
         :param tokens: that it may have at most.

@@ -4,14 +4,14 @@ How the allowances of a call stand, as header lines. No Twisted, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import structs
 
 from dheera.allowances.clock import whole_seconds
 from dheera.holding import Kind, Share, Standing
 from dheera.limits import UNCAPPED
-from dheera.money import Usd
+from dheera.money import written
 
 _MINUTE = 60
 
@@ -39,17 +39,32 @@ def fields_of(shares: Sequence[Share], standings: Sequence[Standing], at_us: int
     :param standings: those of the shares, in their order.
     :param at_us: by the store's clock.
     """
+    pairs = zip(shares, standings, strict=True)
+    return fields_of_rest(
+        [(remaining_of(share, standing), share, standing) for share, standing in pairs if is_told(share)], at_us
+    )
+
+
+def is_told(share: Share) -> bool:
+    """
+    Whether callers hear what is left of its allowance.
+    """
+    return share.allowance.kind != "parallel" and share.cap < UNCAPPED
+
+
+def fields_of_rest(rests: Iterable[tuple[int, Share, Standing]], at_us: int) -> Fields:
+    """
+    The same, where it is known how much is left of each.
+    """
     tightest: dict[Kind, tuple[int, Share, Standing]] = {}
-    for share, standing in zip(shares, standings, strict=True):
-        kind, remaining = share.allowance.kind, remaining_of(share, standing)
-        if kind == "parallel" or share.cap >= UNCAPPED:
-            continue
-        if kind not in tightest or remaining < tightest[kind][0]:
-            tightest[kind] = remaining, share, standing
+    for rest in rests:
+        kind = rest[1].allowance.kind
+        if kind not in tightest or rest[0] < tightest[kind][0]:
+            tightest[kind] = rest
     fields: Fields = []
     for kind, (remaining, share, standing) in tightest.items():
         if kind == "usd":
-            fields.append((b"x-dheera-remaining-budget", str(Usd(remaining)).encode()))
+            fields.append((b"x-dheera-remaining-budget", written(remaining)))
             if share.cap and share.ends_us:
                 fields.append((b"x-dheera-reset-budget", b"%d" % whole_seconds(share.ends_us - at_us)))
         else:

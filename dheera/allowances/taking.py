@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from dheera.allowances.claims import Windows, released, shares_of
@@ -64,14 +64,18 @@ class Taking:
         """
         self._leases.close()
 
+    def draw(self, limits: Sequence[Limit], nano: int, tokens: int) -> Hold | None:
+        """
+        As `room.Allowances.draw`.
+        """
+        desk = self._desks.of(limits)
+        return None if desk is None else desk.draw(nano, tokens)
+
     def take(self, call_id: str, limits: Sequence[Limit], *, nano: int, tokens: int) -> Deferred[Hold]:
         """
         As `room.Allowances.take`.
         """
         desk = self._desks.of(limits)
-        hold = None if desk is None else desk.draw(nano, tokens)
-        if hold is not None:
-            return succeed(hold)
         call = _Call(self, self._windows, desk, call_id, limits, nano, tokens)
         call.compose(self._clock.at_us())
         if not call.claim.shares:

@@ -79,7 +79,10 @@ class Affording:
         concerned = limits.concerning(None if asked is None else asked.model)
         if concerned:
             nano, tokens = self._bounds(concerned, asked, errand, request)
-            account.afforded(await self._take(account, concerned, nano, tokens))
+            hold = self._allowances.draw(concerned, nano, tokens)
+            if hold is None:
+                hold = await self._take(account, concerned, nano, tokens)
+            account.afforded(hold)
 
     async def _ask(self, request: Request, errand: Errand, account: Account) -> Asked:
         body = request.body

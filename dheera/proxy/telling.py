@@ -4,10 +4,8 @@ What an account has come to, told: to the client in header lines, and to the hol
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from dheera.allowances.hold import Hold
-from dheera.money import Usd
+from dheera.money import Usd, written
 from dheera.records import Record
 from dheera.settlement import Settlement
 from dheera.usage import Usage
@@ -17,6 +15,7 @@ from dheera.wire.response import Response
 COST = b"x-dheera-response-cost"
 KEY_SPEND = b"x-dheera-key-spend"
 OVERHEAD = b"x-dheera-overhead-ms"
+SHARED = b"x-ratelimit-"
 
 
 def told(
@@ -38,15 +37,14 @@ def told(
     if (
         due is not None and due.cost_nano_usd is not None and due.once is None
     ):  # whether it is the first, the ledger knows
-        fields.append((COST, _dollars(due.cost_nano_usd)))
+        fields.append((COST, written(due.cost_nano_usd)))
     if spend is not None:
-        fields.append((KEY_SPEND, _dollars(spend.nano)))
+        fields.append((KEY_SPEND, written(spend.nano)))
     if overhead_seconds is not None:
         fields.append((OVERHEAD, b"%.3f" % (overhead_seconds * 1000)))
     if hold is not None:
         left = hold.fields() if due is None else hold.fields(usd=due.cost_nano_usd, tokens=_tokens(due.usage))
-        theirs = {name.lower() for name, _ in response.fields}
-        fields += [line for line in left if line[0] not in theirs]
+        fields += _beside(response, left)
     return fields
 
 
@@ -63,12 +61,17 @@ def end(hold: Hold, record: Record | None, *, reached: bool) -> None:
         hold.settle(usd=record.cost_nano_usd or 0, tokens=_tokens(record.usage), reached=reached)
 
 
+def _beside(response: Response, lines: Fields) -> Fields:
+    """
+    *lines* but for those that upstream has as well, of the names that are not ours alone.
+    """
+    if not any(name.startswith(SHARED) for name, _ in lines):
+        return lines
+    theirs = {name.lower() for name, _ in response.fields}
+    return [line for line in lines if line[0] not in theirs]
+
+
 def _tokens(usage: Usage | None) -> int:
     if usage is None:
         return 0
     return usage.total_tokens or usage.prompt_tokens + usage.completion_tokens
-
-
-@lru_cache(maxsize=1024)
-def _dollars(nano: int) -> bytes:
-    return str(Usd(nano)).encode("ascii")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -29,6 +29,14 @@ from tests.stores.books import a_record
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NOON_US = int(NOON.timestamp()) * 1_000_000
 KEY = Allowance(subject="key/1", kind="usd")
+
+
+def take(room: Allowances, call_id: str, limits: Sequence[Limit], *, nano: int, tokens: int) -> Deferred[Hold]:
+    """
+    A hold for a call, out of a lease if there is one.
+    """
+    drawn = room.draw(limits, nano, tokens)
+    return room.take(call_id, limits, nano=nano, tokens=tokens) if drawn is None else succeed(drawn)
 
 
 @define(eq=False)
@@ -145,7 +153,7 @@ class House:
         """
         got: list[Any] = []
         name = f"c{len(self.calls)}"
-        self.rooms[owner][0].take(name, limits, nano=nano, tokens=tokens).addBoth(got.append)
+        take(self.rooms[owner][0], name, limits, nano=nano, tokens=tokens).addBoth(got.append)
         [hold] = got
         if isinstance(hold, Failure):
             hold.raiseException()

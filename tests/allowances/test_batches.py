@@ -13,6 +13,7 @@ from dheera.settings import AllowanceSettings
 from dheera.spool.memory import OneLife
 from dheera.stores import Stores, stores_on
 from dheera.stores.timing import TimedDatabase
+from tests.allowances.house import take
 from tests.allowances.limits import limit
 from tests.stores.on_sqlite import OnSqlite
 
@@ -60,7 +61,7 @@ class BatchTests(OnSqlite):
         Of calls that come at once the first goes alone, as it waits for nobody, and all others go together.
         """
         stores, room = await self.opened()
-        await gatherResults([room.take(f"{each}", LIMITS, nano=5, tokens=7) for each in range(CALLERS)])
+        await gatherResults([take(room, f"{each}", LIMITS, nano=5, tokens=7) for each in range(CALLERS)])
         self.assertEqual(2, self.done["turn"])
         expected = {"usd": 5, "requests": 1, "tokens": 7, "parallel": 1}
         self.assertEqual({kind: each * CALLERS for kind, each in expected.items()}, await self.counts(stores))
@@ -75,7 +76,7 @@ class BatchTests(OnSqlite):
 
         async def call_on(caller: int) -> None:
             for number in range(CALLS):
-                hold = await room.take(f"{caller} {number}", LIMITS, nano=5, tokens=7)
+                hold = await take(room, f"{caller} {number}", LIMITS, nano=5, tokens=7)
                 hold.settle(usd=0, tokens=3, reached=True)
 
         await gatherResults([Deferred.fromCoroutine(call_on(each)) for each in range(CALLERS)])

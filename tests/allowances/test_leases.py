@@ -15,7 +15,7 @@ from dheera.allowances.lease import TELL_SECONDS
 from dheera.errors import BudgetExceeded, RateLimited, Refusal, StoreAway
 from dheera.holding import Allowance
 from dheera.limits import Limit
-from tests.allowances.house import KEY, NOON, House
+from tests.allowances.house import KEY, NOON, House, take
 from tests.allowances.limits import limit
 
 TEAM = Allowance(subject="team/t", kind="usd")
@@ -361,7 +361,7 @@ class WaitTests(HouseCase):
         self.clock.advance(1.5)
         self.line.is_slow = True
         self.room = self.house.rooms["w1"][0]
-        self.waiting = [self.room.take(f"w{number}", [BUDGET], nano=10, tokens=0) for number in range(3)]
+        self.waiting = [take(self.room, f"w{number}", [BUDGET], nano=10, tokens=0) for number in range(3)]
 
     def test_together(self) -> None:
         """
@@ -380,7 +380,7 @@ class WaitTests(HouseCase):
         self.line.answer()
         holds = [self.successResultOf(each) for each in self.waiting]
         self.assertNotIn(None, {hold.lease for hold in holds})
-        self.room.take("late", [BUDGET], nano=10, tokens=0)
+        take(self.room, "late", [BUDGET], nano=10, tokens=0)
         self.house.wait(1)
         self.assertEqual(["late"], [claim.call_id for claim in self.line.turns[-1].claims])
 
@@ -440,7 +440,7 @@ class RecallTests(HouseCase):
         self.house.end(self.house.take("w1", BUDGET, OF_TEAM, nano=100), 0, reached=False)
         self.line.is_slow = True
         room = self.house.rooms["w1"][0]
-        got = [room.take(f"o{number}", [OF_TEAM], nano=OF_TEAM.cap // 3, tokens=0) for number in range(4)]
+        got = [take(room, f"o{number}", [OF_TEAM], nano=OF_TEAM.cap // 3, tokens=0) for number in range(4)]
         self.line.is_slow = False
         self.line.answer()
         refused = [each for each in got if isinstance(each.result, Failure)]

@@ -24,6 +24,7 @@ from dheera.settings import AllowanceSettings
 from dheera.spool.memory import OneLife
 from dheera.stores.memory_allowances import MemoryAllowances
 from tests.allowances.counter import START_US, Counter
+from tests.allowances.house import take
 from tests.allowances.limits import limit
 from tests.stores.logs import Logged
 
@@ -64,7 +65,7 @@ class RoomCase(SynchronousTestCase):
         return room
 
     def take(self, call_id: str, *limits: Limit, nano: int = 100, tokens: int = 50) -> Deferred[Hold]:
-        return self.room.take(call_id, limits or (BUDGET, TOKENS, PARALLEL), nano=nano, tokens=tokens)
+        return take(self.room, call_id, limits or (BUDGET, TOKENS, PARALLEL), nano=nano, tokens=tokens)
 
     def taken(self, call_id: str, *limits: Limit, nano: int = 100, tokens: int = 50) -> Hold:
         return self.successResultOf(self.take(call_id, *limits, nano=nano, tokens=tokens))
