@@ -13,7 +13,7 @@ from unittest import TestCase
 
 from bench.day import HOURS, Day, beginning, living, log_nothing
 
-CALLS = 60
+CALLS = 80
 """
 In an hour.
 """
