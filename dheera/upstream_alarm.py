@@ -59,7 +59,8 @@ class UpstreamAlarm:
             return
         status = record.status or 0
         if record.outcome == "complete" and status < FIRST_SERVER_ERROR and status not in OUR_FAULTS:
-            self._recover(record.upstream)
+            if self._rows:
+                self._recover(record.upstream)
             return
         row = self._rows.setdefault(record.upstream, _Row())
         row.failures += 1

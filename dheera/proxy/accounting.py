@@ -181,10 +181,10 @@ class Account:
         """
         The head of upstream's answer is here.
         """
-        self._answered = self._office.clock()
+        self._answered = now = self._office.clock()
         self._response = response
         wanted = Wanted() if self._asking is None else self._asking.wanted()
-        self._answer.begin(response, self._errand.endpoint, self._request.method, wanted)
+        self._answer.begin(now, response, self._errand.endpoint, self._request.method, wanted)
 
     def fields(self, response: Response, whole: bytes | None) -> Fields:
         """

@@ -153,11 +153,13 @@ class AnswerWatch:
         self._fields: Fields = []
         self._unread: list[bytes] = []
 
-    def begin(self, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
+    def begin(self, now: float, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
         """
         The head of the answer is here.
+
+        :param now: by the clock.
         """
-        self._last = self._clock()
+        self._last = now
         self._fields = response.fields
         try:
             self._choose_meter(response, endpoint, method, wanted)

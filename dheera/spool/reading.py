@@ -132,14 +132,16 @@ class FileReader:
             pass
         return bool(self._at_hand)
 
-    def take(self, entries: Sequence[Entry]) -> None:
+    def take(self, entries: Sequence[Entry], size: int) -> None:
         """
         These were just written.
+
+        :param size: of their lines, without the breaks.
         """
         if self._follows:
             if self._at_hand_bytes < AT_HAND_BYTES:
                 self._at_hand.extend(entries)
-                self._at_hand_bytes += sum([len(entry.line) for entry in entries])
+                self._at_hand_bytes += size
             else:
                 self.look_up(entries[0].position - len(entries[0].line) - 1)
         if self._waiter is not None:

@@ -260,8 +260,9 @@ class FileSpool:
     # For those that it is made of.
 
     def _tell(self, entries: Sequence[Entry]) -> None:
+        size = sum([len(entry.line) for entry in entries])
         for reader in self._readers.values():
-            reader.take(entries)
+            reader.take(entries, size)
 
     def _tell_failure(self, reason: str) -> None:
         text = f"Calls cannot be recorded, and none is let through: {reason}."
