@@ -21,7 +21,7 @@ LOOKS = 4
 """
 Hours of which the least that lives is taken: what is under way differs.
 """
-FEW = CALLS * (HOURS - 3 * LOOKS) * 3 // 4
+FEW = CALLS * (HOURS - 3 * LOOKS) * 7 // 8
 """
 Fewer than there are calls between two looks. What comes and goes takes some: the driver of SQLite forgets cursors in
 hundreds, and each new sort of call has its counters.
