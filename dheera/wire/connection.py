@@ -48,6 +48,46 @@ class Connection(Protocol):
     :ivar ready: fires when a request can be sent: connected, and for https with a handshake done and a trusted peer.
     """
 
+    # More names than Python shares between instances: without slots they take 1.5 KB for each connection.
+    __slots__ = (
+        "_agent",
+        "_answered",
+        "_chaff",
+        "_chunked_upload",
+        "_complete",
+        "_fields",
+        "_framed",
+        "_head_done",
+        "_head_size",
+        "_heard",
+        "_held",
+        "_interims",
+        "_is_1_1",
+        "_keep_alive",
+        "_kept",
+        "_late",
+        "_outgoing",
+        "_parser",
+        "_phrase",
+        "_pieces",
+        "_response",
+        "_rest",
+        "_send",
+        "_sending",
+        "_switched",
+        "_trailed",
+        "_tunnel",
+        "_unsent",
+        "_uploaded",
+        "_wrong",
+        "address",
+        "deadline",
+        "host",
+        "lost",
+        "origin",
+        "ready",
+    )
+
     def __init__(self, agent: Agent, origin: Origin, host: Host) -> None:
         self.origin = origin
         self.host = host
