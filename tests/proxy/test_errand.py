@@ -114,6 +114,20 @@ class ErrandTests(SynchronousTestCase):
         self.successResultOf(self.house.store.apply([Put(structs.replace(self.keys["a"], blocked=True))], []))
         self.assertEqual((401, b""), self.post(b"sk-of-a-canary-0001", b"one"))
 
+    def test_key_that_changes(self) -> None:
+        """
+        Records of a head that comes again say of the key what it is by then, and of each call what is its own.
+        """
+        self.post(b"sk-of-a-canary-0001", b"one")
+        self.successResultOf(
+            self.house.store.apply([Put(structs.replace(self.keys["a"], alias="ada", tags=["x"]))], [])
+        )
+        self.post(b"sk-of-a-canary-0001", b"eleven")
+        first, second = self.house.records()
+        self.assertEqual(("a", [], 3), (first.key_alias, first.tags, first.request_bytes))
+        self.assertEqual(("ada", ["x"], 6), (second.key_alias, second.tags, second.request_bytes))
+        self.assertLess(first.call_id, second.call_id)
+
 
 def _errands() -> int:
     return sum(isinstance(each, Errand) for each in gc.get_objects())
