@@ -123,7 +123,6 @@ def furnish(walls: Walls, config: Config, choices: Choices, before: Furniture | 
             config.allowances,
             config.keys.inspected_bytes,
             walls.headroom,
-            now,
         ),
         capacity=walls.capacity,
         departed=walls.departed,

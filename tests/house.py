@@ -241,7 +241,6 @@ class House:
             rules,
             self.keys.inspected_bytes,
             self.headroom,
-            now,
         )
         self.capacity = Capacity(self.network, server_limits or ServerLimits())
         self.departed = Departed()

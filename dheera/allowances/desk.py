@@ -162,7 +162,8 @@ class Desk:
                 call.get(hold)
 
     def _amounts(self, nano: int, tokens: int) -> Amounts:
-        kinds, amounts = self._kinds, dict[Kind, int]()
+        kinds = self._kinds
+        amounts: dict[Kind, int] = {}
         if nano and "usd" in kinds:
             amounts["usd"] = nano
         if tokens and "tokens" in kinds:

@@ -77,6 +77,7 @@ class Account:
     """
     What is known of one exchange. What is not always known is set only then: there are many accounts.
 
+    :ivar started_at: when it began, aware: it costs what is right at that time.
     :ivar tries: how often it was sent.
     :ivar has_place: among those that are passed on at once.
     :ivar is_left: the client has left, and upstream is listened to.
@@ -105,7 +106,7 @@ class Account:
         self._upstream = upstream
         self.call_id = call_id
         self._started = office.clock()
-        self._started_at = office.now()
+        self.started_at = office.now()
         self._answer = AnswerWatch(office.clock)
         self.tries = Tries(office.clock)
 
@@ -264,7 +265,7 @@ class Account:
 
     def _beginning(self, asking: RequestWatch) -> Begun:
         return self._drafted().begun(
-            self.call_id, self._started_at, asking.wanted(), asking.announced_bytes(), self._hold
+            self.call_id, self.started_at, asking.wanted(), asking.announced_bytes(), self._hold
         )
 
     def _drafted(self) -> Draft:
@@ -279,7 +280,7 @@ class Account:
             endpoint=errand.endpoint,
             method=errand.acts_as,
             path=errand.place,
-            at=self._started_at,
+            at=self.started_at,
             wanted=Wanted() if asking is None else asking.wanted(),
             reading=reading,
             request_bytes=None if asking is None else asking.received_bytes(),

@@ -4,7 +4,7 @@ Whether a call can be afforded: what bounds it, what it may cost at most, and a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from attrs import define
@@ -42,7 +42,6 @@ class Affording:
     :param of_proxy: what bounds all calls together.
     :param inspected_bytes: largest body that is read for what it may cost.
     :param headroom: for all such bodies together, as long as their exchanges last.
-    :param now: aware, in UTC.
     """
 
     _allowances: Allowances
@@ -52,7 +51,6 @@ class Affording:
     _rules: AllowanceSettings
     _inspected_bytes: int
     _headroom: Headroom
-    _now: Callable[[], datetime]
 
     def concerns(self, admission: Admission) -> bool:
         """
@@ -78,7 +76,7 @@ class Affording:
                 _require_model(limits, asked, errand)
         concerned = limits.concerning(None if asked is None else asked.model)
         if concerned:
-            nano, tokens = self._bounds(concerned, asked, errand, request)
+            nano, tokens = self._bounds(concerned, asked, errand, account.started_at, request)
             hold = self._allowances.draw(concerned, nano, tokens)
             if hold is None:
                 hold = await self._take(account, concerned, nano, tokens)
@@ -121,10 +119,10 @@ class Affording:
         return found.limits
 
     def _bounds(
-        self, limits: Sequence[Limit], asked: Asked | None, errand: Errand, request: Request
+        self, limits: Sequence[Limit], asked: Asked | None, errand: Errand, at: datetime, request: Request
     ) -> tuple[int, int]:
         endpoint = errand.endpoint
-        most = bound(asked, endpoint, errand.acts_as, self._prices, self._now(), self._rules)
+        most = bound(asked, endpoint, errand.acts_as, self._prices, at, self._rules)
         budgets = [limit for limit in limits if limit.kind == "usd" and limit.cap != UNCAPPED]
         if not budgets:
             return min(most.nano or 0, MOST_UNCAPPED), most.tokens

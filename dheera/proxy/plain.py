@@ -6,7 +6,8 @@ are the same. Whatever is out of the ordinary is left to these.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct, defstruct
@@ -80,11 +81,9 @@ def read_plain(content: bytes) -> Plain | None:
         return None
     messages, chat.messages = chat.messages, None
     said = msgspec.to_builtins(chat)
-    model, choices, longest = said.get("model", ""), said.get("n", 1), said.get("max_tokens")
-    texts = 1 + len(said) + ("model" in said) + ("user" in said)
-    # Where a name stands twice only its last value was read, but both have quotes.
-    if messages is None or _quotes(content) != 2 * texts + _QUOTES_OF_MESSAGE * len(messages):
+    if messages is None or not _says_no_more(content, messages, said):
         return None
+    model, choices, longest = said.get("model", ""), said.get("n", 1), said.get("max_tokens")
     if type(choices) is not int or not 0 <= choices <= MOST_CHOICES or len(model) > LONGEST_MODEL:
         return None
     has_own_words = said.get("safe_prompt", False) is not False or model.startswith(_REASONING)
@@ -98,11 +97,15 @@ def read_plain(content: bytes) -> Plain | None:
     return Plain(asked, usually_wanted(said))
 
 
-def _quotes(content: bytes) -> int:
+def _says_no_more(content: bytes, messages: Sequence[_Message], said: Mapping[str, Any]) -> bool:
     """
-    How many quotes there are in a document that begin or end a text.
+    Whether *content* has as many quotes as what was read of it: where a name stands twice only its last value was, and
+    all that is ``null`` is as if it were not there.
     """
-    if content.find(b"\\") < 0:  # half of what the operator in takes
-        return content.count(b'"')
-    content = content.replace(rb"\\", b"")
-    return content.count(b'"') - content.count(rb"\"")
+    texts = [said[name] for name in ("model", "user") if name in said]
+    quotes = 2 * (1 + len(said) + len(texts)) + _QUOTES_OF_MESSAGE * len(messages)
+    if content.find(b"\\") >= 0:
+        if content.find(rb"\u0022") >= 0:  # a quote that is none
+            return False
+        quotes += sum([text.count('"') for text in texts]) + sum([each.content.count('"') for each in messages])
+    return content.count(b'"') == quotes

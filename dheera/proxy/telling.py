@@ -4,6 +4,8 @@ What an account has come to, told: to the client in header lines, and to the hol
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from dheera.allowances.hold import Hold
 from dheera.money import Usd, written
 from dheera.records import Record
@@ -16,6 +18,8 @@ COST = b"x-dheera-response-cost"
 KEY_SPEND = b"x-dheera-key-spend"
 OVERHEAD = b"x-dheera-overhead-ms"
 SHARED = b"x-ratelimit-"
+
+_dollars = lru_cache(maxsize=1024)(written)
 
 
 def told(
@@ -37,9 +41,9 @@ def told(
     if (
         due is not None and due.cost_nano_usd is not None and due.once is None
     ):  # whether it is the first, the ledger knows
-        fields.append((COST, written(due.cost_nano_usd)))
+        fields.append((COST, _dollars(due.cost_nano_usd)))
     if spend is not None:
-        fields.append((KEY_SPEND, written(spend.nano)))
+        fields.append((KEY_SPEND, _dollars(spend.nano)))
     if overhead_seconds is not None:
         fields.append((OVERHEAD, b"%.3f" % (overhead_seconds * 1000)))
     if hold is not None:

@@ -106,6 +106,7 @@ class TestPlain(SynchronousTestCase):
             ),
             *(f'{{"n":{choices},"messages":[{message}]}}' for choices in ("true", "1001", "1.5", "-1")),
             *(f'{{"messages":[{one}]}}' for one in ("{}", "null", '{"role":"tool","content":"a"}', message[:-1])),
+            r'{"max_tokens":1,"messages":[{"role":"user","content":"\u0022\u0022"}],"max_tokens":2}',
             '{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]}',
             '{"messages":[{"role":"user","role":"user","content":"a"}]}',
             '{"messages":[{"role":"user","content":"a","name":"b"}]}',
