@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import Clock
@@ -24,6 +24,7 @@ from dheera.errors import Unavailable
 from dheera.lifecycle import Hurry
 from dheera.proxy.capacity import Capacity
 from dheera.proxy.exchange import Departed
+from dheera.proxy.progress import Progress
 from dheera.proxy.target import parse_base
 from dheera.rooms import GRACE_SECONDS, HANDOVER_SECONDS, Demo, Door, Drain, Finishing, Front
 from dheera.settings import Config
@@ -478,6 +479,22 @@ class FinishingTests(SynchronousTestCase):
     def close(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.room.close())
 
+    def depart(self) -> Deferred[object]:
+        """
+        An exchange whose client leaves.
+
+        :return: what it waits for.
+        """
+
+        async def run() -> None:
+            await waiting
+
+        waiting: Deferred[object] = Deferred()
+        exchange = Progress(run(), lambda failure: failure.trap(CancelledError))
+        exchange.begin()
+        self.departed.add(exchange)
+        return waiting
+
     def test_none(self) -> None:
         """
         Where there are none nothing is waited for, and nothing is told.
@@ -490,8 +507,7 @@ class FinishingTests(SynchronousTestCase):
         """
         They may finish within what is left of the drain time.
         """
-        exchange: Deferred[None] = Deferred()
-        self.departed.add(exchange)
+        exchange = self.depart()
         self.drain.begin()
         self.clock.advance(15)
         closing = self.close()
@@ -505,9 +521,7 @@ class FinishingTests(SynchronousTestCase):
         What is not finished then, or when there is a hurry, is ended.
         """
         for hurries in False, True:
-            exchange: Deferred[None] = Deferred()
-            exchange.addErrback(lambda _: None)
-            self.departed.add(exchange)
+            self.depart()
             closing = self.close()
             self.assertNoResult(closing)
             if hurries:

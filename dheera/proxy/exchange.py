@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, DeferredList
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +21,7 @@ from dheera.proxy.errand import errand_of
 from dheera.proxy.headers import Subnet, downward
 from dheera.proxy.inspection import inspect
 from dheera.proxy.notes import place
+from dheera.proxy.progress import Progress
 from dheera.proxy.relay import listen, relay
 from dheera.proxy.sending import DECLINED, Sending
 from dheera.proxy.tunnel import tunnel
@@ -49,14 +50,14 @@ class Departed:
     The exchanges whose clients have left, and whose answers are read all the same. They outlive a reload.
     """
 
-    _exchanges: set[Deferred[None]] = field(factory=set, init=False)
+    _exchanges: set[Progress] = field(factory=set, init=False)
 
-    def add(self, exchange: Deferred[None]) -> None:
+    def add(self, exchange: Progress) -> None:
         """
         Keep *exchange* until it is over.
         """
         self._exchanges.add(exchange)
-        exchange.addBoth(self._forget, exchange)
+        exchange.end().addCallback(lambda _: self._exchanges.discard(exchange))
 
     @property
     def count(self) -> int:
@@ -70,7 +71,7 @@ class Departed:
         Wait for them until it is *over*, and end what is not finished then.
         """
         if self._exchanges:
-            finished = DeferredList([*self._exchanges])
+            finished = DeferredList([exchange.end() for exchange in self._exchanges])
             late = over.wait()
             late.addCallbacks(lambda _: self._give_up(), lambda failure: failure.trap(CancelledError))
             await finished
@@ -79,10 +80,6 @@ class Departed:
     def _give_up(self) -> None:
         for exchange in [*self._exchanges]:
             exchange.cancel()
-
-    def _forget(self, result: object, exchange: Deferred[None]) -> object:
-        self._exchanges.discard(exchange)
-        return result
 
 
 @define(eq=False)
@@ -114,12 +111,14 @@ class Exchanges:
         """
         account = self._accountant.open(request, upstream)
         call_id = account.call_id
-        exchange = Deferred.fromCoroutine(self._run(request, upstream, call_id, account))
-        if not exchange.called:
+        exchange = Progress(
+            self._run(request, upstream, call_id, account), lambda failure: _broken(failure, request, call_id)
+        )
+        exchange.begin()
+        if not exchange.is_over:
             request.when_left(lambda: self._left(exchange, account))
-        exchange.addErrback(_broken, request, call_id)
 
-    def _left(self, exchange: Deferred[None], account: Account) -> None:
+    def _left(self, exchange: Progress, account: Account) -> None:
         if account.leave(finishes=self._finishes):
             self._departed.add(exchange)
         else:
