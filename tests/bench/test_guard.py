@@ -8,23 +8,31 @@ import json
 from collections.abc import Sequence
 from unittest import TestCase
 
-from attrs import define
+from attrs import define, evolve
 
 from bench.guard import (
     ATTEMPTS,
     CALLS_MARGIN,
     CPU_MARGIN,
+    STRANGE_MARGIN,
     Figures,
     Stored,
     calls,
     dearer,
     dearer_each_time,
+    look,
     read,
     written,
 )
 from bench.guard_works import Calls, works
 
-STORED = Stored(made="2026-11-23", processor="a", calls={"exchange": 600.0, "one more": 33.0}, cpu={"exchange": 2.0})
+STORED = Stored(
+    made="2026-11-23",
+    processor="a",
+    build="3.11.7 of today",
+    calls={"exchange": 600.0, "one more": 33.0},
+    cpu={"exchange": 2.0},
+)
 
 
 @define
@@ -80,6 +88,16 @@ class GuardTests(TestCase):
         """
         everything = {"3.11": STORED, "3.14": STORED}
         self.assertEqual(everything, read(written(everything)))
+
+    def test_elsewhere(self) -> None:
+        """
+        CPU time is looked at closely by the Python, and on the processor, by which and on which it was stored.
+        """
+        with works() as measured:
+            here = look({"event": measured["event"]})
+        self.assertEqual(CPU_MARGIN, here.cpu_margin)
+        for elsewhere in (evolve(here, build="another"), evolve(here, processor="another")):
+            self.assertEqual(STRANGE_MARGIN, elsewhere.cpu_margin)
 
     def test_counts(self) -> None:
         """
