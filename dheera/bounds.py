@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain, combinations
 
 from attrs import define, evolve
@@ -122,7 +123,22 @@ def bound(  # noqa: PLR0917 - all that decides, and nothing else
     if _is_free(endpoint, method) or (asked is not None and asked.cancels and endpoint == BATCHES):
         return _NOTHING
     price = None if asked is None or asked.model is None else prices.find(asked.model, at)
-    case = _Case(asked or _UNREAD, endpoint, price, rules)
+    if asked is not None and price is not None and endpoint in _ANSWERED_IN_TOKENS and _is_text(asked):
+        most = _of_text(asked, price, rules)
+        if most is not None:
+            return most
+    return bound_at_large(asked or _UNREAD, endpoint, price, prices, at, rules)
+
+
+def bound_at_large(  # noqa: PLR0917 - as `bound`
+    asked: Asked, endpoint: str, price: Price | None, prices: PriceList, at: datetime, rules: AllowanceSettings
+) -> Bound:
+    """
+    The same, whatever it is that may cost something.
+
+    :param price: of the model that it names.
+    """
+    case = _Case(asked, endpoint, price, rules)
     try:
         nano = case.nano(prices, at)
     except _Unpriced as unpriced:
@@ -131,6 +147,35 @@ def bound(  # noqa: PLR0917 - all that decides, and nothing else
             return Bound(nano=None, tokens=case.tokens(), reason=str(unpriced), param=unpriced.param)
         nano = max(ceiling.nano, _least(case, prices, at))
     return Bound(nano=_smaller(nano, _LARGEST), tokens=case.tokens())
+
+
+def _is_text(asked: Asked) -> bool:
+    return not (asked.has_more or asked.continues or asked.connectors or asked.is_agent or asked.is_socket)
+
+
+def _of_text(asked: Asked, price: Price, rules: AllowanceSettings) -> Bound | None:
+    """
+    What a call can take that is answered in tokens and consists of text, as most do. `_Case` comes to the same, and
+    takes 23,000 instructions more, a twentieth of a call.
+
+    :return: ``None`` if `_Case` is to tell.
+    """
+    context, rates = price.context_tokens, price.dearest_texts
+    if asked.max_tokens is not None:
+        expected = output = _smaller(asked.max_tokens, context)
+    elif context is not None:
+        expected, output = _smaller(rules.output_tokens, context), context
+    else:
+        return None
+    if rates is None:
+        return None
+    prompt = _smaller(asked.request_bytes + asked.added_tokens, context)
+    estimate = _smaller(-(-asked.request_bytes // BYTES_PER_TOKEN), context)
+    of_input, of_output = rates[0], rates[1] * asked.choices
+    used = of_input * prompt + of_output * output
+    estimated = of_input * estimate + of_output * (output + EVENTS_AROUND)
+    nano = -(-(estimated if estimated > used else used) // price.dearest.units)  # noqa: FURB136 - as in `_smaller`
+    return Bound(nano=_smaller(nano, _LARGEST), tokens=_smaller(prompt + asked.choices * expected, MOST_TOKENS))
 
 
 _UNREAD = Asked()
@@ -151,6 +196,7 @@ def _least(case: _Case, prices: PriceList, at: datetime) -> int:
     return least
 
 
+@lru_cache(maxsize=256)
 def _is_free(endpoint: str, method: str) -> bool:
     """
     Whether it costs nothing. To begin a batch does, although it is billed only when its output is fetched.

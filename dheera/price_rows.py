@@ -49,6 +49,7 @@ Rates: TypeAlias = tuple[int | None, ...]
 Parts of a nano-dollar for one of each, in the order of `UNITS`; ``None`` has no price.
 """
 
+_INPUT, _OUTPUT = 0, 1  # places in `Price.dearest`
 _DEAREST = 1_000_000
 _CALLS = 1_000
 _SHARE_OF_CACHED = Fraction(1, 10)
@@ -100,6 +101,7 @@ class Price:
     :param batch_factor: what a batch costs, as a part of that.
     :param context_tokens: the most tokens that a call can be about, if that is known.
     :ivar dearest: as *tariff*, while nobody knows how much of the input the cache has: one place for both, the first.
+    :ivar dearest_texts: of *dearest*, the rates of input and output; ``None`` unless both have a price.
     """
 
     row: str
@@ -114,6 +116,7 @@ class Price:
     tariff: Tariff = field(init=False, repr=False)
     batch_tariff: Tariff = field(init=False, repr=False)
     dearest: Tariff = field(init=False, repr=False)
+    dearest_texts: tuple[int, int] | None = field(init=False, repr=False)
 
     @tariff.default
     def _reduced(self) -> Tariff:
@@ -128,6 +131,11 @@ class Price:
         uncached, cached, *others = self.rates
         of_input = [rate for rate in (uncached, cached) if rate is not None]
         return Tariff.of((max(of_input, default=None), *others))
+
+    @dearest_texts.default
+    def _bounding_texts(self) -> tuple[int, int] | None:
+        rates = dict(self.dearest.rates)
+        return (rates[_INPUT], rates[_OUTPUT]) if _INPUT in rates and _OUTPUT in rates else None
 
 
 @frozen(kw_only=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 from msgspec.structs import replace
 
-from dheera.bounds import EVENTS_AROUND, MOST_TOKENS, Asked, Bound, bound, is_bound_by_body
+from dheera.bounds import EVENTS_AROUND, MOST_TOKENS, Asked, Bound, bound, bound_at_large, is_bound_by_body
 from dheera.endpoints import PRICED
 from dheera.money import LARGEST, NANO, Usd
 from dheera.prices import PriceList
@@ -404,6 +404,44 @@ def used(endpoint: str, asked: Asked, up_to: Callable[[int], int] = int) -> Usag
         connectors={name: up_to(steps) for name in asked.connectors},
         audio_ms=steps * up_to(120_000) if asked.has_more else 0,
     )
+
+
+MANY_FIELDS = ("input_per_million", "cached_per_million", "output_per_million", "audio_per_minute", "context_tokens")
+MANY_PRICES = {
+    f"m{nth}": {name: value for name, value in zip(MANY_FIELDS, row, strict=True) if value is not None}
+    for nth, row in enumerate(
+        product((None, 0, 0.3333), (None, 2.000000007), (None, 0, 0.77), (None, 0.0037), (None, 99, 4000))
+    )
+    if any(value is not None for value in row[:4])
+}
+
+
+class TestShortWay(TestCase):
+    """
+    What is reckoned at once for calls of nothing but text.
+    """
+
+    prices = PriceList.load(MANY_PRICES)
+
+    @given(
+        calls(),
+        st.sampled_from(sorted(MANY_PRICES)),
+        st.sampled_from([PLAIN, RULES, CHEAP]),
+        st.sampled_from([1, 10**14]),
+    )
+    def test_same(self, call: tuple[str, Asked], model: str, rules: AllowanceSettings, size: int) -> None:
+        """
+        It is what comes of all the ways in which a call could be paid, whatever its model costs.
+        """
+        endpoint, asked = call
+        asked = replace(
+            asked, model=model, choices=size * asked.choices, max_tokens=asked.max_tokens and asked.max_tokens * size
+        )
+        price = self.prices.find(model, WHEN)
+        self.assertEqual(
+            bound_at_large(asked, endpoint, price, self.prices, WHEN, rules),
+            bound(asked, endpoint, "POST", self.prices, WHEN, rules),
+        )
 
 
 class TestHonesty(TestCase):
