@@ -17,6 +17,7 @@ from dheera.lifecycle import Hurry
 from dheera.proxy.accounting import Account, Accountant
 from dheera.proxy.affording import Affording
 from dheera.proxy.capacity import Capacity
+from dheera.proxy.crossing import crossing_of
 from dheera.proxy.errand import errand_of
 from dheera.proxy.headers import Subnet, downward
 from dheera.proxy.inspection import inspect
@@ -213,16 +214,22 @@ def _pass_on(
     """
     if account.is_left:
         return listen(response, account.answer.saw)
-    crossing = downward(response.fields, upstream.base, upstream.prefix)
-    crossing.append((CALL_ID, call_id))
-    if response.code == SWITCHING_PROTOCOLS:
-        crossing += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
-        return tunnel(response, request, crossing, account.answer.saw_up, account.answer.saw_down)
-    if response.code >= FIRST_ERROR_STATUS:
-        crossing.append((ERROR_SOURCE, b"upstream"))
+    code, ours = response.code, [(CALL_ID, call_id)]
+    if code == SWITCHING_PROTOCOLS:
+        ours += [(b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")]
+        fields = downward(response.fields, upstream.base, upstream.prefix) + ours
+        return tunnel(response, request, fields, account.answer.saw_up, account.answer.saw_down)
+    if code >= FIRST_ERROR_STATUS:
+        ours.append((ERROR_SOURCE, b"upstream"))
     whole = response.whole()
-    crossing += account.fields(response, whole)
-    request.begin(response.code, response.phrase, crossing)
+    ours += account.fields(response, whole)
+    crossing = crossing_of(response)
+    lines = crossing.lines(response)
+    if lines is None:
+        request.begin(code, response.phrase, downward(response.fields, upstream.base, upstream.prefix) + ours)
+    else:
+        lines += map(b": ".join, ours)
+        request.begin_written(code, response.phrase, lines, sized=crossing.is_sized)
     if whole is None:
         return relay(response, request, account.answer.saw)
     request.finish_with(whole)

@@ -72,6 +72,8 @@ NOT_SENT_BACK = HOP_BY_HOP | {
     b"strict-transport-security",
 }
 
+DATE = b"date"
+DROPPED = b""
 _NOT_INTERIM = NOT_SENT_BACK | {b"content-length"}  # RFC 9110 §8.6
 
 READABLE_CODINGS = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
@@ -153,10 +155,10 @@ def downward(fields: Fields, base: Base, prefix: bytes = PREFIX) -> Fields:
     crossing: Fields = []
     dated = False
     for line in fields:
-        part = _part(line[0])
+        part = fate(line[0])
         if part is None:
             crossing.append(line)
-        elif part == b"date":
+        elif part == DATE:
             dated = True
             crossing.append(line)
         elif part == b"location":
@@ -171,16 +173,15 @@ def downward(fields: Fields, base: Base, prefix: bytes = PREFIX) -> Fields:
     return crossing
 
 
-@lru_cache(maxsize=1024)
-def _part(name: bytes) -> bytes | None:
+def fate(name: bytes) -> bytes | None:
     """
-    What *name* means to `downward`: ``None`` for what just crosses, empty for what does not, else itself in lower case.
-    Upstreams have a few dozen names: looking them up takes a quarter of judging them.
+    What *name* means to `downward`: ``None`` for what just crosses, `DROPPED` for what does not, else itself in small
+    letters.
     """
     lowered = name.lower()
-    if lowered in {b"date", b"location", b"connection"}:
+    if lowered in {DATE, b"location", b"connection"}:
         return lowered
-    return b"" if lowered in NOT_SENT_BACK or lowered.startswith(b"x-dheera-") else None
+    return DROPPED if lowered in NOT_SENT_BACK or lowered.startswith(b"x-dheera-") else None
 
 
 def interim(fields: Fields) -> Fields:

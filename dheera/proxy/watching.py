@@ -32,7 +32,6 @@ READ_TOGETHER_BYTES = 4096
 Of an answer's pieces, which are read together: most events are not worth a look, and that is found for many at a time.
 """
 UPSTREAM_ID = b"mistral-correlation-id"
-_LENGTHS = frozenset(map(len, (b"content-type", b"content-encoding", b"sec-websocket-extensions", UPSTREAM_ID)))
 EMPTY = Reading()
 
 
@@ -150,7 +149,7 @@ class AnswerWatch:
     def __init__(self, clock: Callable[[], float], capture: Capture | None = None) -> None:
         self._clock = clock
         self._capture = capture
-        self._fields: Fields = []
+        self._head: Response | None = None
         self._unread: list[bytes] = []
 
     def begin(self, now: float, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
@@ -160,7 +159,7 @@ class AnswerWatch:
         :param now: by the clock.
         """
         self._last = now
-        self._fields = response.fields
+        self._head = response
         try:
             self._choose_meter(response, endpoint, method, wanted)
         except Exception:  # noqa: BLE001 - whatever it is, the exchange goes on
@@ -174,22 +173,13 @@ class AnswerWatch:
         return self._socket is not None
 
     def _choose_meter(self, response: Response, endpoint: str, method: bytes, wanted: Wanted) -> None:
-        kind = coding = extensions = b""
-        for name, value in response.fields:
-            if len(name) not in _LENGTHS:
-                continue
-            lowered = name.lower()
-            if lowered == b"content-type":
-                kind = value
-            elif lowered == b"content-encoding":
-                coding = value
-            elif lowered == b"sec-websocket-extensions":
-                extensions = value
-            elif lowered == UPSTREAM_ID:
-                self.upstream_id = noted(value)
+        name = response.said(UPSTREAM_ID)
+        if name is not None:
+            self.upstream_id = noted(name)
         if response.code == SWITCHING_PROTOCOLS:
-            self._socket = SocketMeter(extensions, wanted.model)
+            self._socket = SocketMeter(response.said(b"sec-websocket-extensions") or b"", wanted.model)
         else:
+            kind, coding = response.said(b"content-type") or b"", response.said(b"content-encoding") or b""
             self._meter = make_meter(endpoint, method, response.code, kind, coding, wanted)
 
     def saw(self, piece: bytes) -> None:
@@ -258,7 +248,9 @@ class AnswerWatch:
         What may be shown.
         """
         self._read()
-        return None if self._capture is None else _shown(self._capture, self._fields, redaction)
+        if self._capture is None:
+            return None
+        return _shown(self._capture, [] if self._head is None else self._head.fields, redaction)
 
     def _give_up(self) -> None:
         log.failure("Bug: an answer cannot be read")

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from dheera.errors import AnswerCut, BadAnswer, TooSlow
 from dheera.wire.addresses import Host
 from dheera.wire.deadlines import NEVER, TICK_SECONDS
-from dheera.wire.heads import Fields
+from dheera.wire.layout import Layout, layout_of
 from dheera.wire.outgoing import Origin, Outgoing
 from dheera.wire.response import Response
 from dheera.wire.sending import quiet, sender, unsent
@@ -36,6 +36,7 @@ INTERIM_LIMIT = 16
 How many interim answers (1xx) may come before the answer.
 """
 
+_NOTHING = Layout(())
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -55,7 +56,6 @@ class Connection(Protocol):
         "_chaff",
         "_chunked_upload",
         "_complete",
-        "_fields",
         "_framed",
         "_head_done",
         "_head_size",
@@ -66,6 +66,8 @@ class Connection(Protocol):
         "_keep_alive",
         "_kept",
         "_late",
+        "_layout",
+        "_names",
         "_outgoing",
         "_parser",
         "_phrase",
@@ -79,6 +81,7 @@ class Connection(Protocol):
         "_tunnel",
         "_unsent",
         "_uploaded",
+        "_values",
         "_wrong",
         "address",
         "deadline",
@@ -105,6 +108,7 @@ class Connection(Protocol):
         self._kept = -1.0
         self._chunked_upload = False
         self._uploaded: Deferred[None] | None = None
+        self._layout = _NOTHING
         self._reset_parser()
         self._heard = False
         self._held = False
@@ -119,7 +123,8 @@ class Connection(Protocol):
 
     def _fresh(self) -> None:
         self._phrase = b""
-        self._fields: Fields = []
+        self._names: list[bytes] = []
+        self._values: list[bytes] = []
         self._pieces: list[bytes] = []
         self._head_size = self._chaff = 0
         self._interims = 0
@@ -323,7 +328,8 @@ class Connection(Protocol):
         if self._head_done:
             self._trailed = True
             return
-        self._fields.append((name, value.rstrip(b" \t")))
+        self._names.append(name)
+        self._values.append(value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """
@@ -337,19 +343,22 @@ class Connection(Protocol):
         version: str = "1.1" if self._is_1_1 and not self._interims else self._parser.get_http_version()
         if version not in ("1.1", "1.0") or code < 100 or _CONTROL.search(self._phrase):  # noqa: PLR2004 - RFC 9110 §15
             self._wrong = "its status line is not one of HTTP/1.1"
-        if len(self._fields) > self._agent.limits.header_count:
+        names = self._names
+        if len(names) > self._agent.limits.header_count:
             self._wrong = "it has too many header lines"
         if 100 <= code < 200 and code != 101:  # noqa: PLR2004 - RFC 9110 §15.2
             return
         if code == 101:  # noqa: PLR2004 - Switching Protocols
             # llhttp stops behind the head if this is in order; otherwise nobody takes it back.
             self._wrong = "it switches protocols without saying to which"
+        if names != self._layout.names:
+            self._layout = layout_of(tuple(names))
         length = self._framing(version)
         if outgoing.method == b"HEAD" or code in (204, 304):
             length, self._framed = 0, True
         self._head_done = True
         self._keep_alive = self._parser.should_keep_alive()  # llhttp forgets it when the message is complete
-        self._response = Response(self, code, self._phrase, self._fields, length)
+        self._response = Response(self, code, self._phrase, self._layout, self._values, length)
         if outgoing.method == b"HEAD":
             # llhttp cannot know that no body follows.
             self._complete = True
@@ -360,8 +369,12 @@ class Connection(Protocol):
 
         :return: its length, if the head tells.
         """
+        place = self._layout.length_at
+        if place is not None:
+            self._framed = True
+            return int(self._values[place])
         length: int | None = None
-        for name, value in self._fields:
+        for name, value in zip(self._names, self._values, strict=True):
             match name.lower():
                 case b"content-length":
                     length = int(value)
@@ -403,8 +416,8 @@ class Connection(Protocol):
         if self._interims > INTERIM_LIMIT:
             self._wrong = "it has too many interim answers"
         elif self._wrong is None and outgoing is not None and outgoing.informed is not None and code != 100:  # noqa: PLR2004
-            outgoing.informed(code, self._phrase, self._fields)
-        self._phrase, self._fields = b"", []
+            outgoing.informed(code, self._phrase, [*zip(self._names, self._values, strict=True)])
+        self._phrase, self._names, self._values = b"", [], []
 
     def _switch(self, rest: bytes) -> None:
         outgoing, answered, response = self._outgoing, self._answered, self._response

@@ -153,16 +153,25 @@ class Request(server.Request):
         :param fields: header lines without hop-by-hop ones. With a ``Content-Length`` among them the body is that long;
             without, it is chunked (to HTTP/1.0: ended by closing).
         """
-        self.startedWriting = 1
-        self.code, self.code_message = code, reason
-        head = [_status_line(code, reason)]
+        lines: list[bytes] = []
         sized = False
         for name, value in fields:
             if len(name) == 14 and name.lower() == b"content-length":  # noqa: PLR2004 - its length
                 if code == NO_CONTENT:
                     continue  # RFC 9110 §8.6
                 sized = True
-            head.append(name + b": " + value)  # half of what the operator % takes
+            lines.append(b": ".join((name, value)))
+        self.begin_written(code, reason, lines, sized=sized)
+
+    def begin_written(self, code: int, reason: bytes, lines: Sequence[bytes], *, sized: bool) -> None:
+        """
+        The same with header lines as they are sent, but for the ``CRLF`` at their ends.
+
+        :param sized: a ``Content-Length`` is among them.
+        """
+        self.startedWriting = 1
+        self.code, self.code_message = code, reason
+        head = [_status_line(code, reason), *lines]
         self._bodiless = self.method == b"HEAD" or code in _BODILESS
         self._sized = sized or self._bodiless
         if not self._sized:

@@ -4,7 +4,8 @@ An answer of an upstream on its way to us: its head at once, its body when someb
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Protocol
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
@@ -15,6 +16,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IClientRequest, IResponse
 from zope.interface import implementer
 
 from dheera.wire.heads import Fields
+from dheera.wire.layout import Layout
 
 _DONE = Failure(ResponseDone())
 
@@ -52,7 +54,8 @@ class Response:
     ``connectionLost`` gets ``ResponseDone`` for a whole body, anything else for one that was cut. For an answer 101
     the protocol is connected to the upstream's transport itself.
 
-    :ivar fields: all header lines in their order and spelling.
+    :ivar layout: the names of all header lines.
+    :ivar values: what they say, in the same order.
     :ivar length: bytes of the body, or ``UNKNOWN_LENGTH``.
     :ivar waiting: pieces of the body that nobody has taken: while there are any, nothing more should be read.
     :ivar deliver: takes a piece of the body that has come.
@@ -62,10 +65,13 @@ class Response:
     request: IClientRequest | None = None
     previousResponse: IResponse | None = None
 
-    def __init__(self, stream: Stream, code: int, phrase: bytes, fields: Fields, length: int | None) -> None:
+    def __init__(  # noqa: PLR0917 - its head, in its order
+        self, stream: Stream, code: int, phrase: bytes, layout: Layout, values: Sequence[bytes], length: int | None
+    ) -> None:
         self.code = code
         self.phrase = phrase
-        self.fields = fields
+        self.layout = layout
+        self.values = values
         self.length = UNKNOWN_LENGTH if length is None else length
         self._stream: Stream | None = stream
         self._headers: Headers | None = None
@@ -74,6 +80,20 @@ class Response:
         self._protocol: IProtocol | None = None
         self._ended: Failure | None = None
         self._full = False
+
+    @cached_property
+    def fields(self) -> Fields:
+        """
+        All header lines in their order and spelling.
+        """
+        return [*zip(self.layout.names, self.values, strict=True)]
+
+    def said(self, name: bytes) -> bytes | None:
+        """
+        What the last line of that *name*, which is in small letters, says; ``None`` if there is none.
+        """
+        place = self.layout.at.get(name)
+        return None if place is None else self.values[place]
 
     @property
     def headers(self) -> Headers:

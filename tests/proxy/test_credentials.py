@@ -19,6 +19,7 @@ from dheera.keys import Secret, WeightedKey
 from dheera.proxy.credentials import Credential, Credentials, Turn, make_credentials
 from dheera.records import Alert
 from dheera.settings import BalanceSettings
+from dheera.wire.layout import Layout
 from dheera.wire.response import Response
 from tests.house import Overheard
 
@@ -30,7 +31,8 @@ def answer(code: int, retry_after: bytes | None = None) -> Response:
     The head of an answer.
     """
     stream: Any = None
-    return Response(stream, code, b"", [] if retry_after is None else [(b"Retry-After", retry_after)], 0)
+    said = [] if retry_after is None else [retry_after]
+    return Response(stream, code, b"", Layout([b"Retry-After"] * len(said)), said, 0)
 
 
 class CredentialsTestCase(SynchronousTestCase):

@@ -12,6 +12,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from zope.interface.verify import verifyObject
 
 from dheera.errors import AnswerCut
+from dheera.wire.layout import Layout
 from dheera.wire.response import Response
 from tests.wire.caller import Body, Full, body_of
 
@@ -37,7 +38,7 @@ class Below:
 
 
 def response(below: Below, code: int = 200) -> Response:
-    return Response(below, code, b"OK", [(b"X-A", b"1"), (b"x-a", b"2"), (b"B", b"3")], None)
+    return Response(below, code, b"OK", Layout([b"X-A", b"x-a", b"B"]), [b"1", b"2", b"3"], None)
 
 
 class Answers(SynchronousTestCase):
@@ -56,7 +57,7 @@ class Answers(SynchronousTestCase):
         verifyObject(IResponse, self.response)
         verifyObject(IPushProducer, self.response)
         self.assertIs(UNKNOWN_LENGTH, self.response.length)
-        self.assertEqual(5, Response(self.below, 200, b"OK", [], 5).length)
+        self.assertEqual(5, Response(self.below, 200, b"OK", Layout([]), [], 5).length)
 
     def test_headers(self) -> None:
         """
