@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dheera.allowances.clock import StoreClock
 from dheera.allowances.hold import Hold
-from dheera.allowances.standings import Fields, fields_of_rest, is_told
-from dheera.holding import Allowance, Claim, Kind, Rated, Release, Share, Standing
+from dheera.allowances.standings import Fields, Told, lines_of, told_of
+from dheera.holding import Allowance, Claim, Kind, Rated, Release, Standing
 
 Amounts = Mapping[Kind, int]
 """
@@ -57,7 +57,8 @@ class Lease:
     _renews: float = field(kw_only=True)
     _tell: Callable[[Release], None] = field(kw_only=True)
     _over: Callable[[Lease], None] = field(kw_only=True)
-    _told: Sequence[tuple[Share, Standing]] = field(init=False)
+    _told: Mapping[Kind, Sequence[Told]] = field(init=False)
+    _resets: bool = field(init=False)
     _taken: dict[Kind, int] = field(init=False, default=Factory(_amounts, takes_self=True))
     _left: dict[Kind, int] = field(init=False, default=Factory(_amounts, takes_self=True))
     _open: int = field(init=False, default=0)
@@ -66,23 +67,25 @@ class Lease:
     _timer: IDelayedCall | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        pairs = zip(self.claim.shares, self._standings, strict=True)
-        self._told = [(share, standing) for share, standing in pairs if is_told(share)]
+        self._told = told_of(self.claim.shares, self._standings)
+        self._resets = any(each.resets_us for told in self._told.values() for each in told)
         self._timer = self._reactor.callLater(max(0.0, self.ends - self._reactor.seconds()), self._end)
 
     def draw(self, amounts: Amounts) -> Hold | None:
         """
         Give a call what it may take; ``None`` if so much is not left.
         """
-        left = self._left
-        for kind, amount in amounts.items():
-            if left.get(kind, 0) < amount:
-                return None
+        left, taken = self._left, self._taken
         after: dict[Kind, int] = {}
+        is_low = False
         for kind, amount in amounts.items():
-            after[kind] = left[kind] = rest = left[kind] - amount
-            if rest * LOW < self._taken[kind]:
-                self._is_low = True
+            after[kind] = rest = left.get(kind, 0) - amount
+            if rest < 0:
+                return None
+            if rest * LOW < taken[kind]:
+                is_low = True
+        left.update(after)
+        self._is_low = self._is_low or is_low
         self._open += 1
         nano = amounts.get("usd")
         return _Drawn(self, amounts, after, nano, self.claim.call_id if nano else None)
@@ -141,16 +144,20 @@ class Lease:
         elif self._timer is None:
             self._timer = self._reactor.callLater(TELL_SECONDS, self._end)
 
-    def fields(self, left: Amounts) -> Fields:
+    def fields(self, left: Amounts, drawn: Amounts, actual: Mapping[Kind, int | None]) -> Fields:
         """
-        Header lines that tell what is left of all allowances of these kinds, when so much is left of the lease.
+        Header lines that tell what is left of all allowances of the kinds in *left*, when so much is left of the lease.
+
+        :param drawn: by a call, of which *actual* is known by now.
         """
-        rests = [
-            (max(0, share.cap - standing.taken + left[share.allowance.kind]), share, standing)
-            for share, standing in self._told
-            if share.allowance.kind in left
-        ]
-        return fields_of_rest(rests, self._clock.at_us())
+        at_us = self._clock.at_us() if self._resets else 0
+        fields: Fields = []
+        for kind, told in self._told.items():
+            if kind in left:
+                known = actual.get(kind)
+                back = 0 if known is None else drawn[kind] - known
+                fields += lines_of(kind, told, left[kind] + back, at_us)
+        return fields
 
     def _end(self) -> None:
         self._timer = None
@@ -189,11 +196,7 @@ class _Drawn:
         """
         Header lines that tell the caller what is left.
         """
-        left = dict(self._left)
-        for kind, known in (("usd", usd), ("tokens", tokens)):
-            if known is not None and kind in left:
-                left[kind] += self._amounts[kind] - known
-        return self._source.fields(left)
+        return self._source.fields(self._left, self._amounts, {"usd": usd, "tokens": tokens})
 
 
 _: type[Hold] = _Drawn

@@ -69,7 +69,10 @@ def _beside(response: Response, lines: Fields) -> Fields:
     """
     *lines* but for those that upstream has as well, of the names that are not ours alone.
     """
-    if not any(name.startswith(SHARED) for name, _ in lines):
+    for name, _ in lines:
+        if name.startswith(SHARED):
+            break
+    else:
         return lines
     theirs = {name.lower() for name, _ in response.fields}
     return [line for line in lines if line[0] not in theirs]
