@@ -11,6 +11,8 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from dheera.wire.awaited import Awaited
+
 
 @define(eq=False)
 class Progress:
@@ -62,7 +64,10 @@ class Progress:
             failure = Failure()
         else:
             self._awaited = awaited
-            awaited.addBoth(self._go_on)
+            if isinstance(awaited, Awaited):
+                awaited.tell(self._go_on)
+            else:
+                awaited.addBoth(self._go_on)
             return
         self.is_over = True
         if failure is not None:

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from dheera.errors import AnswerCut, BadAnswer, TooSlow
 from dheera.wire.addresses import Host
+from dheera.wire.awaited import Awaited
 from dheera.wire.deadlines import NEVER, TICK_SECONDS
 from dheera.wire.layout import Layout, layout_of
 from dheera.wire.outgoing import Origin, Outgoing
@@ -174,7 +175,7 @@ class Connection(Protocol):
 
         :return: fires with the answer's head; cancelling it closes the connection.
         """
-        answered: Deferred[Response] = Deferred(self._given_up)
+        answered: Awaited[Response] = Awaited(self._given_up)
         self._fresh()
         self._outgoing, self._answered = outgoing, answered
         self._heard = self._held = False

@@ -11,13 +11,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.proxy.progress import Progress
+from dheera.wire.awaited import Awaited
 
 
 class ProgressTests(SynchronousTestCase):
+    kind: type[Deferred[object]] = Deferred
+
     def setUp(self) -> None:
         self.heard: list[object] = []
         self.failures: list[Failure] = []
-        self.waits: list[Deferred[object]] = [Deferred(), Deferred()]
+        self.waits: list[Deferred[object]] = [self.kind(), self.kind()]
 
     def begin(self, coroutine: Coroutine[Deferred[object], None, None]) -> Progress:
         progress = Progress(coroutine, self.failures.append)
@@ -99,7 +102,7 @@ class ProgressTests(SynchronousTestCase):
         What it waits for is cancelled, and it hears of that; what it does then, it does to its end.
         """
         cancelled: list[object] = []
-        self.waits[0] = Deferred(cancelled.append)
+        self.waits[0] = self.kind(cancelled.append)
         progress = self.begin(self.hear_both())
         progress.cancel()
         self.assertEqual((1, [CancelledError], False), (len(cancelled), self.heard, progress.is_over))
@@ -124,3 +127,11 @@ class ProgressTests(SynchronousTestCase):
         self.waits[0].callback(1)
         self.waits[1].callback(2)
         self.assertEqual(([1, 2], True), (self.heard, progress.is_over))
+
+
+class AwaitedTests(ProgressTests):
+    """
+    The same, told at once.
+    """
+
+    kind = Awaited[object]
