@@ -123,15 +123,25 @@ class Affording:
     ) -> tuple[int, int]:
         endpoint = errand.endpoint
         most = bound(asked, endpoint, errand.acts_as, self._prices, at, self._rules)
-        budgets = [limit for limit in limits if limit.kind == "usd" and limit.cap != UNCAPPED]
-        if not budgets:
+        budget = _budget_of(limits)
+        if budget is None:
             return min(most.nano or 0, MOST_UNCAPPED), most.tokens
         if most.nano is None:
-            raise Unpriced(budgets[0].whose, most.reason, param=most.param)
+            raise Unpriced(budget.whose, most.reason, param=most.param)
         if endpoint == DOWNLOAD and any(name.lower() == b"range" for name, _ in request.fields):
             # The output of a batch is billed when it is fetched as a whole.
-            raise Unpriced(budgets[0].whose, "a part of a file does not tell what its batch has cost: fetch it whole")
+            raise Unpriced(budget.whose, "a part of a file does not tell what its batch has cost: fetch it whole")
         return most.nano, most.tokens
+
+
+def _budget_of(limits: Sequence[Limit]) -> Limit | None:
+    """
+    The first budget that may refuse a call.
+    """
+    for limit in limits:
+        if limit.kind == "usd" and limit.cap != UNCAPPED:
+            return limit
+    return None
 
 
 def _require_model(limits: Limits, asked: Asked, errand: Errand) -> None:

@@ -6,8 +6,8 @@ are the same. Whatever is out of the ordinary is left to these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, defstruct
@@ -26,6 +26,7 @@ Characters of a model's name, each of which may be written with twelve bytes.
 
 _REASONING = REASONING.decode()
 _QUOTES_OF_MESSAGE = 8
+_MORE_TOKENS = 10**MOST_DIGITS
 
 
 class _Message(Struct, forbid_unknown_fields=True, gc=False):
@@ -60,7 +61,7 @@ _decoder: msgspec.json.Decoder[_Chat] = msgspec.json.Decoder(
 )
 
 
-class Plain(Struct, frozen=True):
+class Plain(Struct, frozen=True, gc=False):
     """
     What a plain chat asks for.
     """
@@ -79,31 +80,34 @@ def read_plain(content: bytes) -> Plain | None:
         chat = _decoder.decode(content)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    messages, chat.messages = chat.messages, None
-    said = msgspec.to_builtins(chat)
-    if messages is None or not _says_no_more(content, messages, said):
+    messages, model, user = chat.messages, chat.model, chat.user
+    chat.messages = chat.model = chat.user = None
+    settings = msgspec.to_builtins(chat)
+    texts = [text for text in (model, user) if text is not None]
+    if messages is None or not _says_no_more(content, messages, texts, settings):
         return None
-    model, choices, longest = said.get("model", ""), said.get("n", 1), said.get("max_tokens")
-    if type(choices) is not int or not 0 <= choices <= MOST_CHOICES or len(model) > LONGEST_MODEL:
+    choices, longest = settings.get("n", 1), settings.get("max_tokens")
+    if type(choices) is not int or not 0 <= choices <= MOST_CHOICES or len(model or "") > LONGEST_MODEL:
         return None
-    has_own_words = said.get("safe_prompt", False) is not False or model.startswith(_REASONING)
+    reasons = model is not None and model.startswith(_REASONING)
     asked = Asked(
-        model=said.get("model"),
+        model=model,
         request_bytes=len(content),
-        added_tokens=OWN_WORDS if has_own_words else 0,
-        max_tokens=longest if type(longest) is int and 0 < longest < 10**MOST_DIGITS else None,
+        added_tokens=OWN_WORDS if reasons or settings.get("safe_prompt", False) is not False else 0,
+        max_tokens=longest if type(longest) is int and 0 < longest < _MORE_TOKENS else None,
         choices=choices or 1,
     )
-    return Plain(asked, usually_wanted(said))
+    return Plain(asked, usually_wanted(model, user, settings))
 
 
-def _says_no_more(content: bytes, messages: Sequence[_Message], said: Mapping[str, Any]) -> bool:
+def _says_no_more(
+    content: bytes, messages: Sequence[_Message], texts: Sequence[str], settings: Collection[str]
+) -> bool:
     """
     Whether *content* has as many quotes as what was read of it: where a name stands twice only its last value was, and
     all that is ``null`` is as if it were not there.
     """
-    texts = [said[name] for name in ("model", "user") if name in said]
-    quotes = 2 * (1 + len(said) + len(texts)) + _QUOTES_OF_MESSAGE * len(messages)
+    quotes = 2 * (1 + len(settings)) + 4 * len(texts) + _QUOTES_OF_MESSAGE * len(messages)
     if content.find(b"\\") >= 0:
         if content.find(rb"\u0022") >= 0:  # a quote that is none
             return False
