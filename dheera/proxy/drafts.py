@@ -72,7 +72,7 @@ class Draft:
             lease=None if hold is None else hold.lease,
         )
 
-    def ended(self, begun: Begun, request_bytes: int) -> Record:
+    def ended(self, begun: Begun, request_bytes: int, response_bytes: int) -> Record:
         """
         That it is over; how, is still to be said.
         """
@@ -84,6 +84,7 @@ class Draft:
             end_user=begun.end_user,
             tags=begun.tags,
             request_bytes=request_bytes,
+            response_bytes=response_bytes,
             held_nano_usd=begun.held_nano_usd,
             lease=begun.lease,
         )
