@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
-from twisted.web.client import BrowserLikePolicyForHTTPS
 
+from dheera.wire.authorities import trusting
 from dheera.wire.client import Agent
 from dheera.wire.limits import ClientLimits
-
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 @define(eq=False)
@@ -36,14 +33,14 @@ class Agents:
         """
         The agent that trusts the authorities in *ca_file*.
 
-        :raises OSError: it cannot be read.
+        :raises OSError: it cannot be read, or there are none in it.
         """
         bundle = None if ca_file is None else ca_file.read_bytes()
         name = "" if bundle is None else sha256(bundle).hexdigest()
         agent = self._made.get(name)
         if agent is None:
-            policy = BrowserLikePolicyForHTTPS() if bundle is None else _policy(bundle)
-            agent = self._made[name] = Agent(self._reactor, self.limits, policy)
+            context = None if bundle is None else trusting(bundle)
+            agent = self._made[name] = Agent(self._reactor, self.limits, context)
         return agent
 
     def change(self, limits: ClientLimits, used: Collection[Agent]) -> None:
@@ -70,8 +67,3 @@ class Agents:
         """
         for agent in self._made.values():
             agent.close()
-
-
-def _policy(bundle: bytes) -> BrowserLikePolicyForHTTPS:
-    parts = [_BEGIN + part for part in bundle.split(_BEGIN)[1:]]
-    return BrowserLikePolicyForHTTPS(trustRootFromCertificates([Certificate.loadPEM(part) for part in parts]))

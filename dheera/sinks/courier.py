@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ssl import SSLContext
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed
-from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from dheera import __version__
@@ -50,13 +51,13 @@ class HttpCourier:
     Carries the batches of all sinks.
 
     :param now: the time of day, for a ``Retry-After`` that is a date.
-    :param policy: whom TLS trusts; the system's authorities if none is given.
+    :param context: knows whom TLS trusts; the system's authorities if none is given.
     """
 
-    def __init__(self, reactor: Any, now: Callable[[], datetime], policy: IPolicyForHTTPS | None = None) -> None:
+    def __init__(self, reactor: Any, now: Callable[[], datetime], context: SSLContext | None = None) -> None:
         self._reactor = reactor
         self._now = now
-        self._agent = Agent(reactor, LIMITS, policy)
+        self._agent = Agent(reactor, LIMITS, context)
         jar: Any = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         self._client = HTTPClient(self._agent, jar)
 

@@ -5,21 +5,20 @@ HTTP/1.1 as a client speaks it: an ``IAgent`` with a pool per origin, streaming 
 from __future__ import annotations
 
 import errno
+from ssl import SSLCertVerificationError, SSLContext, SSLError
 
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet import defer, error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
-from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from dheera.errors import AnswerCut, ConnectFailed, Unavailable
 from dheera.wire.addresses import Host
+from dheera.wire.authorities import trusting_system
 from dheera.wire.connection import Connection
 from dheera.wire.deadlines import Deadlines
 from dheera.wire.limits import ClientLimits
@@ -31,6 +30,12 @@ from dheera.wire.tls import TLSPort
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 """
 Methods that may be sent twice (RFC 9110 §9.2.2).
+"""
+
+
+_OTHER_NAME = frozenset({62, 64})
+"""
+What OpenSSL calls a certificate that is for another name (``X509_V_ERR_HOSTNAME_MISMATCH``), or another address.
 """
 
 
@@ -56,15 +61,15 @@ class Agent:
     """
     Sends requests, over connections that it keeps.
 
-    :param policy: whom TLS trusts; the usual certificate authorities if none is given.
+    :param context: knows whom TLS trusts; the authorities of the system if none is given.
     :ivar limits: may be replaced at any time; what is under way goes by the new ones from its next step on.
     """
 
-    def __init__(self, reactor: IReactorTime, limits: ClientLimits, policy: IPolicyForHTTPS | None = None) -> None:
+    def __init__(self, reactor: IReactorTime, limits: ClientLimits, context: SSLContext | None = None) -> None:
         self.limits = limits
         self.deadlines = Deadlines(reactor)
         self._reactor = reactor
-        self._policy = BrowserLikePolicyForHTTPS() if policy is None else policy
+        self._context = context
         self._closed = False
         self._idle: dict[Origin, list[Connection]] = {}
         self._hosts: dict[str, Host] = {}
@@ -129,7 +134,7 @@ class Agent:
         origin = outgoing.origin
         try:
             connection = Connection(self, origin, self._host(origin.host))
-            connecting = Deferred.fromCoroutine(self._connect(connection))
+            connecting = self._endpoint(origin).connect(_Once(connection))
             await connecting.addTimeout(self.limits.connect_seconds, self._reactor)
         except CancelledError:
             raise
@@ -141,17 +146,14 @@ class Agent:
             ) from reason
         return await connection.send(outgoing)
 
-    async def _connect(self, connection: Connection) -> None:
-        await self._endpoint(connection.origin).connect(_Once(connection))
-        await connection.ready
-
     def _endpoint(self, origin: Origin) -> IStreamClientEndpoint:
         endpoint = self._endpoints.get(origin)
         if endpoint is None:
             endpoint = Port(self._reactor, self._host(origin.host), origin.port, lambda: self.limits.connect_seconds)
             if origin.scheme == "https":
-                creator = self._policy.creatorForNetloc(origin.host.encode("idna"), origin.port)
-                endpoint = TLSPort(self._reactor, creator, endpoint)
+                if self._context is None:
+                    self._context = trusting_system()
+                endpoint = TLSPort(self._context, origin.host.encode("idna").decode(), endpoint)
             self._endpoints[origin] = endpoint
         return endpoint
 
@@ -215,11 +217,10 @@ def _told(reason: Exception) -> str:
     """
     if isinstance(reason, (error.TimeoutError, defer.TimeoutError)):
         return "it did not answer in time"
-    if isinstance(reason, VerificationError):
-        return "its TLS certificate is for another name"
-    if isinstance(reason, CertificateError):
-        return "its TLS certificate names no host"
-    if isinstance(reason, SSL.Error):
-        said = ", ".join(part[-1] for part in (reason.args[0] if reason.args else ()))
-        return "its TLS certificate is not trusted" if "certificate verify failed" in said else f"TLS failed: {said}"
+    if isinstance(reason, SSLCertVerificationError):
+        if reason.verify_code in _OTHER_NAME:
+            return "its TLS certificate is for another name"
+        return f"its TLS certificate is not trusted ({reason.verify_message})"
+    if isinstance(reason, SSLError):
+        return f"TLS failed: {(reason.reason or str(reason)).replace('_', ' ').lower()}"
     return str(reason).rstrip(".") or type(reason).__name__

@@ -7,18 +7,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
-from service_identity.pyopenssl import verify_hostname, verify_ip_address
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener, IProtocol, ITCPTransport
+from twisted.internet.interfaces import IProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
-from zope.interface import implementer
 
 from dheera.errors import AnswerCut, BadAnswer, TooSlow
 from dheera.wire.addresses import Host
@@ -41,13 +38,11 @@ _NOTHING = Layout(())
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-@implementer(IHandshakeListener)
 class Connection(Protocol):
     """
     One connection to an origin: idle in the pool, or with one exchange.
 
     :ivar address: where it is connected to.
-    :ivar ready: fires when a request can be sent: connected, and for https with a handshake done and a trusted peer.
     """
 
     # More names than Python shares between instances: without slots they take 1.5 KB for each connection.
@@ -89,7 +84,6 @@ class Connection(Protocol):
         "host",
         "lost",
         "origin",
-        "ready",
     )
 
     def __init__(self, agent: Agent, origin: Origin, host: Host) -> None:
@@ -98,7 +92,6 @@ class Connection(Protocol):
         self.address = ""
         self.deadline = NEVER
         self.lost = False
-        self.ready: Deferred[None] = Deferred(self._given_up)
         self._agent = agent
         self._late: Callable[[], None] = self._idle_too_long
         self._outgoing: Outgoing | None = None
@@ -138,34 +131,13 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         """
-        Connected.
+        Connected, and for https with a handshake done and a trusted peer.
         """
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
             self.address = getattr(self.transport.getPeer(), "host", "")
         self._send = sender(self.transport)
         self._agent.deadlines.watch(self)
-        if self.origin.scheme == "http":
-            self.ready.callback(None)
-
-    def handshakeCompleted(self) -> None:
-        """
-        TLS is up. Twisted has seen to it that the peer is whom we wanted, unless its certificate could not be read for
-        names or has none: that it logs, and goes on. So it is asked once more.
-        """
-        ready, transport = self.ready, cast("Any", self.transport)
-        if ready.called:
-            return
-        host = self.origin.host.encode("idna").decode()
-        by_address = isIPAddress(host) or isIPv6Address(host)
-        try:
-            (verify_ip_address if by_address else verify_hostname)(transport.getHandle(), host)
-        except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not trusted
-            reason = Failure()
-            self.abort()
-            ready.errback(reason)
-        else:
-            ready.callback(None)
 
     # Sending.
 
@@ -526,9 +498,7 @@ class Connection(Protocol):
             return
         response = self._response
         self._stop_upload()
-        if not self.ready.called:
-            self.ready.errback(reason)
-        elif response is not None and not self._framed and reason.check(ConnectionDone):
+        if response is not None and not self._framed and reason.check(ConnectionDone):
             self._response = None
             response.end()
         elif self._heard:

@@ -85,7 +85,7 @@ def quiet(transport: Any) -> bool:
     if below is None:
         return True
     try:
-        below.recv(1, socket.MSG_PEEK)
+        socket.socket.recv(below, 1, socket.MSG_PEEK)  # below TLS, too
     except BlockingIOError:
         return True
     except OSError:

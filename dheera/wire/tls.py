@@ -1,146 +1,138 @@
 """
-TLS to an upstream: Twisted's, with a shorter way for what is read and written most.
+TLS to an upstream, spoken on the socket itself: to Twisted's transport above it is a socket like any other.
 
-Twisted asks OpenSSL for more until that says, by an exception, that there is no more, once for what comes in and once
-for what goes out; and it keeps what is written until the reactor's next turn. Each is a dozen calls. Who counts records
-knows how often to ask. With that, an event of a stream takes 76,000 instructions in place of 107,000, both ends told.
+Twisted's own TLS hands all bytes to OpenSSL and back through two buffers in memory, which stay as large as they ever
+were: 46 KB for each connection, where this takes 28. And all that knows a plain socket knows this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
+from errno import EWOULDBLOCK
+from ssl import SSLContext, SSLEOFError, SSLError, SSLSocket, SSLWantReadError, SSLWantWriteError
 from typing import Any
 
-from OpenSSL.SSL import Error
+from twisted.internet import main
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
-
-from dheera.wire.sending import sender
 
 RECORD_BYTES = 2**14
 """
 What a record holds, at most (RFC 8446 §5.1).
 """
 
-_HEADER_BYTES = 5
 
-
-class RecordCounter:
+class TLSSocket(SSLSocket):
     """
-    Counts the records of a stream of TLS.
+    A socket that does not block, and says so as one without TLS does.
+    """
+
+    def recv(self, _buflen: int = RECORD_BYTES, _flags: int = 0) -> bytes:
+        """
+        What is in the next record. OpenSSL takes no more from the kernel than that, so what is left is there, where the
+        reactor sees it.
+        """
+        try:
+            return self.read(RECORD_BYTES)
+        except (SSLWantReadError, SSLWantWriteError):
+            raise _would_block() from None
+
+    def send(self, data: Any, _flags: int = 0) -> int:
+        """
+        Send as much of *data* as the kernel takes, record by record. Of one that it took in part OpenSSL keeps the rest
+        and wants to be given the same bytes again: they count as not sent.
+        """
+        sent = 0
+        try:
+            while sent < len(data):
+                sent += self.write(data[sent : sent + RECORD_BYTES])
+        except (SSLWantReadError, SSLWantWriteError):
+            if not sent:
+                raise _would_block() from None
+        return sent
+
+    def shutdown(self, how: int) -> None:
+        """
+        End in order, which is told to the peer; it need not answer.
+        """
+        with suppress(OSError, ValueError):
+            self.unwrap()
+        super().shutdown(how)
+
+
+def _would_block() -> BlockingIOError:
+    return BlockingIOError(EWOULDBLOCK, "TLS has nothing to give, or no room, now")
+
+
+class _Handshake(Protocol):
+    """
+    Stands where another protocol will when hands are shaken.
     """
 
     def __init__(self) -> None:
-        self._missing = 0
-        self._header = b""
+        self._done: Deferred[None] = Deferred(self._give_up)
 
-    def count(self, data: bytes) -> int:
+    def shake(self, context: SSLContext, name: str) -> Deferred[None]:
         """
-        Take what comes next.
+        Begin.
 
-        :return: how many records end in it, if the last one ends where it ends; otherwise 0.
+        :return: fires when TLS is up with a trusted peer that *name* belongs to. Cancelling it closes the connection.
         """
-        records = int(self._missing > 0)
-        if self._header:
-            data = self._header + data
-        position, end = self._missing, len(data)
-        while position + _HEADER_BYTES <= end:
-            position += _HEADER_BYTES + (data[position + 3] << 8 | data[position + 4])
-            records += 1
-        self._missing = max(position - end, 0)
-        self._header = data[position:]
-        return 0 if self._missing or self._header else records
+        transport: Any = self.transport
+        transport.stopReading()  # the reactor knows it by a socket that goes
+        try:
+            transport.socket = context.wrap_socket(
+                transport.socket, do_handshake_on_connect=False, suppress_ragged_eofs=False, server_hostname=name
+            )
+        except (OSError, ValueError):
+            self._done.errback(Failure())
+            transport.abortConnection()
+            return self._done
+        transport.fileno = transport.socket.fileno
+        transport.doRead = transport.doWrite = self._step  # as Twisted does until it is connected
+        transport.startReading()
+        transport.startWriting()
+        return self._done
 
-
-class UpstreamTLS(TLSMemoryBIOProtocol):
-    """
-    As Twisted's, which does whatever is not usual: what is begun or left over, and all that goes wrong.
-    """
-
-    def makeConnection(self, transport: Any) -> None:
+    def _step(self) -> Exception | None:
         """
-        Begin the handshake.
+        Go on as far as it goes; for the reactor.
         """
-        self._count = RecordCounter().count
-        self._send = sender(transport)
-        super().makeConnection(transport)  # type: ignore[no-untyped-call]  # Twisted has no types there
+        transport: Any = self.transport
+        try:
+            transport.socket.do_handshake()
+        except SSLWantReadError:
+            transport.stopWriting()
+            return None
+        except SSLWantWriteError:
+            transport.startWriting()
+            return None
+        except OSError as error:
+            self._stop()
+            is_told = isinstance(error, SSLError) and not isinstance(error, SSLEOFError)
+            return error if is_told else main.CONNECTION_LOST
+        self._stop()
+        self._done.callback(None)
+        return None
 
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Bytes from upstream, until the handshake is done.
-        """
-        self._count(data)
-        super().dataReceived(data)  # type: ignore[no-untyped-call]
-        if self._handshakeDone and not self._lostTLSConnection:
-            self.dataReceived = self._reader(super().dataReceived)  # type: ignore[assignment,method-assign]
-
-    def _reader(self, unusual: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """
-        A function that takes what is received from now on. Of records that are whole OpenSSL holds nothing but these,
-        so it is asked once for each. It is a function since each look at an attribute takes long here: Twisted's class
-        has a ``__getattr__``, and so has OpenSSL's connection.
-
-        :param unusual: takes it in Twisted's way.
-        """
-        count, connection, deliver = self._count, self.getHandle(), self.wrappedProtocol.dataReceived
-        decrypt, read = connection.bio_write, connection.recv
-
-        def receive(data: bytes) -> None:
-            records = count(data)
-            if not records or self.disconnecting or self._appSendBuffer:
-                unusual(data)
-                return
-            decrypt(data)
-            while True:
-                try:
-                    piece = read(RECORD_BYTES)
-                except Error:  # it was of TLS itself, or the end, or cannot be read
-                    break
-                deliver(piece)
-                records -= 1
-                if not records:
-                    return
-                if self.disconnecting:
-                    break
-            self._flushReceiveBIO()
-
-        return receive
+    def _stop(self) -> None:
+        transport: Any = self.transport
+        transport.stopWriting()
+        del transport.doRead, transport.doWrite
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Upstream has gone.
+        No hand was shaken.
         """
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self.__dict__.pop("dataReceived", None)  # else they hold each other until the garbage collector comes
+        if not self._done.called:
+            self._done.errback(reason)
 
-    def write(self, data: bytes) -> None:
-        """
-        Send *data*, at once if it is one record.
-        """
-        if len(data) <= RECORD_BYTES and self._handshakeDone and not (self._appSendBuffer or self._ends):
-            connection = self.getHandle()
-            with suppress(Error):  # it must read first: Twisted keeps what is written meanwhile
-                connection.send(data)
-                self._send(connection.bio_read(2 * RECORD_BYTES))
-                return
-        super().write(data)  # type: ignore[no-untyped-call]
-
-    @property
-    def _ends(self) -> bool:
-        return bool(self.disconnecting or self._lostTLSConnection)
-
-
-class UpstreamTLSFactory(TLSMemoryBIOFactory):
-    """
-    Speaks TLS to one upstream, over a connection that is made.
-    """
-
-    protocol = UpstreamTLS
+    def _give_up(self, _: Deferred[None]) -> None:
+        transport: Any = self.transport
+        transport.abortConnection()
 
 
 @implementer(IStreamClientEndpoint)
@@ -148,16 +140,26 @@ class TLSPort:
     """
     A port where TLS is spoken.
 
-    :param creator: knows whom to trust.
+    :param context: knows whom to trust.
+    :param name: whom the peer's certificate must be for.
     """
 
-    def __init__(self, clock: IReactorTime, creator: Any, port: IStreamClientEndpoint) -> None:
-        self._clock = clock
-        self._creator = creator
+    def __init__(self, context: SSLContext, name: str, port: IStreamClientEndpoint) -> None:
+        self._context = context
+        self._name = name
         self._port = port
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
         """
-        Connect, and begin the handshake; what is connected hears when that is done.
+        Connect, and shake hands.
         """
-        return self._port.connect(UpstreamTLSFactory(self._creator, True, protocolFactory, self._clock))  # noqa: FBT003
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: IProtocolFactory) -> IProtocol:
+        handshake: Any = await self._port.connect(Factory.forProtocol(_Handshake))
+        await handshake.shake(self._context, self._name)
+        transport = handshake.transport
+        protocol: Any = factory.buildProtocol(transport.getPeer())
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        return protocol  # type: ignore[no-any-return]  # one

@@ -15,13 +15,12 @@ from typing import Any
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from dheera.sinks.answers import retry_after, without
 from dheera.sinks.contract import SinkAway, SinkRefuses
 from dheera.sinks.courier import COMPRESSED_AT_ONCE_BYTES, HttpCourier
+from dheera.wire.authorities import trusting
 from tests.sinks.records import NOON
 from tests.sinks.server import Answer, Server
 
@@ -201,8 +200,7 @@ class Answered(CourierCase):
         secure = Server(reactor, certificate=pem)
         secure.open()
         self.addCleanup(secure.close)
-        roots = trustRootFromCertificates([Certificate.loadPEM(authority.cert_pem.bytes())])
-        knowing = HttpCourier(reactor, lambda: NOON, BrowserLikePolicyForHTTPS(roots))
+        knowing = HttpCourier(reactor, lambda: NOON, trusting(authority.cert_pem.bytes()))
         self.addCleanup(knowing.close)
         reply = await knowing.send(f"https://localhost:{secure.number}/", b"1", {})
         self.assertEqual(200, reply.status)

@@ -8,27 +8,27 @@ import errno
 import re
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import trustme
 from OpenSSL import SSL
-from service_identity import CertificateError
 from treq import content
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dheera.errors import AnswerCut, ConnectFailed, TooSlow, Unavailable
+from dheera.wire.authorities import trusting
 from dheera.wire.body import RequestBody
 from dheera.wire.client import IDEMPOTENT, Agent
 from dheera.wire.limits import ClientLimits
@@ -40,6 +40,7 @@ from tests.wire.directory import Directory
 
 EMPTY = OK + b"Content-Length: 0\r\n\r\n"
 NAMED = Origin("http", "upstream.test", UPSTREAM_PORT, b"upstream.test:8000")
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class Pool(SynchronousTestCase):
@@ -511,40 +512,14 @@ class Connecting(SynchronousTestCase):
         self.caller.network.turn(10)
         self.assertIn("it did not answer in time", self.told(answered))
 
-    def test_no_handshake(self) -> None:
-        """
-        A peer that never begins TLS counts; its connection is closed.
-        """
-        answered = self.caller.send(origin=Origin("https", UPSTREAM_HOST, UPSTREAM_PORT, b"10.0.0.9:8000"))
-        self.caller.network.turn(9)
-        self.assertNoResult(answered)
-        self.assertEqual("open", self.caller.script.last.ended)
-        self.caller.network.turn(1)
-        self.assertIn("it did not answer in time", self.told(answered))
-        self.assertEqual("reset", self.caller.script.last.ended)
-
-    def test_no_tls(self) -> None:
-        """
-        A peer that speaks something else, or leaves, is a 502.
-        """
-        for act in ("speak", "close"):
-            answered = self.caller.send(origin=Origin("https", UPSTREAM_HOST, UPSTREAM_PORT, b"10.0.0.9:8000"))
-            if act == "speak":
-                self.caller.hear(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            else:
-                self.caller.script.last.close()
-            self.assertIn("cannot be reached", self.told(answered))
-
     def test_cancelled(self) -> None:
         """
-        Who leaves while a connection is made is not told of a failure, and nothing is left: in the look-up, in TCP, in
-        the handshake.
+        Who leaves while a connection is made is not told of a failure, and nothing is left: in the look-up, in TCP.
         """
         for origin, resolver, silent in [
             (NAMED, Silent(), False),
             (NAMED, None, True),
             (ORIGIN, None, True),
-            (Origin("https", UPSTREAM_HOST, UPSTREAM_PORT, b"10.0.0.9:8000"), None, False),
         ]:
             self.caller = Caller()
             self.caller.network.names["upstream.test"] = [UPSTREAM_HOST]
@@ -630,9 +605,9 @@ class Shown:
     A certificate for *names*, as a server shows it.
     """
 
-    def __init__(self, authority: trustme.CA, *names: str, common_name: str | None = None) -> None:
+    def __init__(self, authority: trustme.CA, *names: str, **details: Any) -> None:
         self._context = SSL.Context(SSL.TLS_SERVER_METHOD)
-        authority.issue_cert(*names, common_name=common_name).configure_cert(self._context)
+        authority.issue_cert(*names, **details).configure_cert(self._context)
 
     def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
         return SSL.Connection(self._context, None)
@@ -660,6 +635,36 @@ class Hasty(Protocol):
         clock.callLater(0.05, self.transport.loseConnection)  # type: ignore[union-attr]  # connected
 
 
+class Waiting(Protocol):
+    """
+    Says nothing, not even of TLS, and notes when it is left.
+    """
+
+    def __init__(self) -> None:
+        self.left: Deferred[None] = Deferred()
+
+    def connectionLost(self, _reason: Failure = connectionDone) -> None:
+        self.left.callback(None)
+
+
+class Rude(Protocol):
+    """
+    Speaks no TLS.
+    """
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # type: ignore[union-attr]  # connected
+
+
+class Gone(Protocol):
+    """
+    Leaves at once.
+    """
+
+    def connectionMade(self) -> None:
+        self.transport.loseConnection()  # type: ignore[union-attr]  # connected
+
+
 class Truncating(Protocol):
     """
     Begins a body that ends with the connection, and ends the connection without saying that in TLS.
@@ -683,12 +688,14 @@ class TLS(TestCase):
 
         self.authority = trustme.CA()
         self.reactor: Any = reactor
-        root = Certificate.loadPEM(self.authority.cert_pem.bytes())
-        policy = BrowserLikePolicyForHTTPS(trustRootFromCertificates([root]))
-        self.agent = Agent(self.reactor, ClientLimits(), policy)
+        self.agent = Agent(self.reactor, ClientLimits(), trusting(self.authority.cert_pem.bytes()))
 
-    async def listen(self, options: Shown, protocol: Callable[[], Protocol] = Answering) -> Origin:
-        port = self.reactor.listenSSL(0, Factory.forProtocol(protocol), options, interface="127.0.0.1")
+    async def listen(self, options: Shown | None, protocol: Callable[[], Protocol] = Answering) -> Origin:
+        factory = Factory.forProtocol(protocol)
+        if options is None:
+            port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        else:
+            port = self.reactor.listenSSL(0, factory, options, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         number = port.getHost().port
         return Origin("https", "localhost", number, b"localhost:%d" % number)
@@ -750,15 +757,37 @@ class TLS(TestCase):
 
     async def test_no_name(self) -> None:
         """
-        One that names no host in the way that counts (RFC 9110 §4.3.4) is refused, in words; Twisted would go on.
+        One that names no host in the way that counts (RFC 9110 §4.3.4) is refused, in words.
         """
         message = await self.refused(await self.listen(Shown(self.authority, common_name="localhost")))
-        self.assertIn("its TLS certificate names no host", message)
-        self.assertEqual(1, len(self.flushLoggedErrors(CertificateError)))
+        self.assertIn("its TLS certificate is for another name", message)
+
+    async def test_expired(self) -> None:
+        """
+        One that is over is refused, and the words say why.
+        """
+        message = await self.refused(await self.listen(Shown(self.authority, "localhost", not_after=LONG_AGO)))
+        self.assertIn("its TLS certificate is not trusted (certificate has expired)", message)
+
+    async def test_no_tls(self) -> None:
+        """
+        A peer that speaks something else, or leaves, is a 502 that says so.
+        """
+        self.assertIn("TLS failed: ", await self.refused(await self.listen(None, Rude)))
+        self.assertIn("was lost", await self.refused(await self.listen(None, Gone)))
+
+    async def test_no_handshake(self) -> None:
+        """
+        A peer that never begins TLS counts for the time that connecting may take; its connection is closed.
+        """
+        self.agent.limits = ClientLimits(connect_seconds=0.05)
+        peer = Waiting()
+        self.assertIn("it did not answer in time", await self.refused(await self.listen(None, lambda: peer)))
+        await peer.left
 
     async def test_trust_by_default(self) -> None:
         """
-        Without a policy it is the usual authorities that are trusted, and ours is none.
+        Without a context it is the usual authorities that are trusted, and ours is none.
         """
         self.agent = Agent(self.reactor, ClientLimits())
         message = await self.refused(await self.listen(Shown(self.authority, "localhost")))

@@ -1,65 +1,63 @@
 """
-TLS to an upstream: whatever way it takes, what comes and goes is the same.
+TLS to an upstream: real sockets, both reactors, and OpenSSL as the peer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
+from collections.abc import Callable
 from functools import cache
-from typing import Any
-from unittest import TestCase
+from typing import Any, ClassVar
 
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import Certificate, optionsForClientTLS
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.wire.tls import RECORD_BYTES, RecordCounter, UpstreamTLS, UpstreamTLSFactory
+from dheera.reactor import Reactor
+from dheera.wire.authorities import trusting
+from dheera.wire.sending import file_number, has_left, quiet, sender, unsent
+from dheera.wire.tls import RECORD_BYTES, TLSPort
 
-cuts = st.lists(st.integers(1, 400), min_size=1, max_size=30)
+NAME = "upstream.test"
+LARGE = bytes(range(256)) * 4096 * 8
+"""
+More than all buffers on the way hold.
+"""
 
 
-def pieces_of(data: bytes, sizes: list[int]) -> list[bytes]:
+@cache
+def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """
-    *data*, cut into pieces of *sizes*, again and again.
+    What trusts a server, and that server.
     """
-    pieces: list[bytes] = []
-    position = 0
-    while position < len(data):
-        size = sizes[len(pieces) % len(sizes)]
-        pieces.append(data[position : position + size])
-        position += size
-    return pieces
-
-
-class RecordCounterTests(TestCase):
-    @given(st.lists(st.integers(0, 300), min_size=1, max_size=10), cuts)
-    def test_any_cut(self, lengths: list[int], sizes: list[int]) -> None:
-        """
-        However the network cuts records, those that end in a piece are counted if the last one ends where it ends.
-        """
-        counter, position, last_end = RecordCounter(), 0, 0
-        ends = [sum(5 + each for each in lengths[: count + 1]) for count in range(len(lengths))]
-        for piece in pieces_of(b"".join(b"\x17\x03\x03" + each.to_bytes(2) + b"x" * each for each in lengths), sizes):
-            last_end, position = position, position + len(piece)
-            ended = [end for end in ends if last_end < end <= position]
-            self.assertEqual(len(ended) if position in ends else 0, counter.count(piece))
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(NAME).configure_cert(context)
+    return trusting(authority.cert_pem.bytes()), context
 
 
 class Client(Protocol):
     """
-    Notes what comes; gives up at a word.
+    Notes what comes; says a word at once, and gives up at another.
     """
 
     def __init__(self) -> None:
         self.heard = b""
         self.reason: Failure | None = None
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+        transport.write(b"hello")
 
     def dataReceived(self, data: bytes) -> None:
         self.heard += data
@@ -70,131 +68,397 @@ class Client(Protocol):
         self.reason = reason
 
 
-@cache
-def certificates() -> tuple[Any, ssl.SSLContext]:
+class Once(Factory[Client]):
     """
-    Whom a client trusts, and such a server.
-    """
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("upstream.test").configure_cert(context)
-    return Certificate.loadPEM(authority.cert_pem.bytes()), context
-
-
-class Wire:
-    """
-    A client of ours, and a server by Python's own ``ssl``, their hands shaken.
+    Has one protocol for a connection.
     """
 
-    def __init__(self) -> None:
-        root, context = certificates()
+    noisy = False
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def buildProtocol(self, _addr: IAddress | None) -> Client:
+        return self.client
+
+
+class Peer:
+    """
+    The other end: bytes of the network come and go when it is told to.
+
+    :ivar ended: how, if it has: "closed" below TLS, or "reset".
+    """
+
+    def __init__(self, below: socket.socket) -> None:
+        below.settimeout(0)
+        self.below = below
+        self.ended = ""
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.server = context.wrap_bio(self._in, self._out, server_side=True)
-        self.client, clock = Client(), Clock()
-        creator = optionsForClientTLS("upstream.test", trustRoot=root)
-        factory = UpstreamTLSFactory(creator, True, Factory.forProtocol(lambda: self.client), clock)  # noqa: FBT003
-        tls = factory.buildProtocol(None)
-        assert isinstance(tls, UpstreamTLS)
-        self.tls = tls
-        self.transport = StringTransport()
-        tls.makeConnection(self.transport)
-        for _ in range(2):
-            self.hear()
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self.server.do_handshake()
-            tls.dataReceived(self._out.read())
+        self.tls = certificates()[1].wrap_bio(self._in, self._out, server_side=True)
 
-    def hear(self) -> None:
+    def take(self, at_most: int = 1 << 20) -> None:
         """
-        What the client has written comes to the server.
+        Take what has come.
         """
-        self._in.write(self.transport.value())
-        self.transport.clear()
+        try:
+            data = self.below.recv(at_most)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            self.ended = "reset"
+            return
+        self._in.write(data)
+        if not data:
+            self.ended = "closed"
 
-    def come(self, data: bytes) -> None:
+    def was_reset(self) -> bool:
         """
-        *data* comes to the client; if that ends the connection, it is told after that, as by a real transport.
+        Whether the client has reset the connection.
         """
-        self.tls.dataReceived(data)
-        if self.transport.disconnecting:
-            self.tls.connectionLost(Failure(ConnectionDone()))
+        self.take()
+        return self.ended == "reset"
 
-    def said(self, *pieces: bytes) -> bytes:
+    def was_left(self) -> bool:
         """
-        What goes over the wire when the server sends *pieces*, a record each.
+        Whether it has closed it in whatever way.
+        """
+        self.take()
+        return bool(self.ended)
+
+    def encoded(self, *pieces: bytes) -> bytes:
+        """
+        What goes over the wire when *pieces* are sent, a record each.
         """
         for piece in pieces:
-            self.server.write(piece)
+            self.tls.write(piece)
         return self._out.read()
 
+    def send(self, *pieces: bytes) -> None:
+        self.below.sendall(self.encoded(*pieces))
 
-class UpstreamTLSTests(TestCase):
+    def shake(self) -> bool:
+        """
+        Go on with the handshake.
+
+        :return: whether it is done.
+        """
+        self.take()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        self.below.sendall(self._out.read())
+        return self.tls.version() is not None and self._shaken()
+
+    def _shaken(self) -> bool:
+        try:
+            self.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def hear(self) -> bytes:
+        """
+        All that has come.
+        """
+        self.take()
+        data = b""
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            while piece := self.tls.read(RECORD_BYTES):
+                data += piece
+        return data
+
+    def farewell(self) -> None:
+        """
+        Say that nothing more comes.
+        """
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.below.sendall(self._out.read())
+
+    def was_told_the_end(self) -> bool:
+        """
+        Whether the client has said that nothing more comes.
+        """
+        self.take()
+        try:
+            return self.tls.read(1) == b""
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
+
+
+class Meeting(SynchronousTestCase):
     """
-    ``UpstreamTLS``.
+    A client of ours on its way to a peer.
+    """
+
+    make: ClassVar[type[EPollReactor]] = Reactor
+
+    def setUp(self) -> None:
+        self.reactor = self.make()
+        self.addCleanup(self.leave)
+        self.client = Client()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = TCP4ClientEndpoint(self.reactor, *listening.getsockname())
+            self.connecting: Deferred[Any] = TLSPort(certificates()[0], NAME, port).connect(Once(self.client))
+            self.reactor.iterate(0)
+            self.peer = Peer(listening.accept()[0])
+        self.addCleanup(self.peer.below.close)
+
+    def leave(self) -> None:
+        """
+        Close what is open, also what is not read from just now.
+        """
+        if self.client.connected and self.client.reason is None:
+            self.client.transport.abortConnection()  # type: ignore[union-attr]  # connected
+        self.rest()
+        self.reactor.disconnectAll()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        for _ in range(2000):
+            if condition():
+                return
+            self.reactor.iterate(0.005)
+        self.fail("That did not come to pass.")
+
+    def rest(self) -> None:
+        """
+        Let all happen that can.
+        """
+        for _ in range(5):
+            self.reactor.iterate(0.002)
+
+
+class Handshakes(Meeting):
+    """
+    How TLS begins, or does not.
+    """
+
+    def test_done(self) -> None:
+        """
+        Whoever connects hears of it when the peer is known; what the protocol says at once is not lost.
+        """
+        self.rest()
+        self.assertNoResult(self.connecting)
+        self.until(self.peer.shake)
+        self.until(lambda: self.client.connected)
+        self.assertIs(self.client, self.successResultOf(self.connecting))
+        self.until(lambda: self.peer.hear() == b"hello")
+
+    def test_cancelled(self) -> None:
+        """
+        Who gives up in the handshake closes the connection, and the protocol never hears of it.
+        """
+        self.rest()
+        self.connecting.cancel()
+        self.failureResultOf(self.connecting, CancelledError)
+        self.until(self.peer.was_reset)
+        self.assertEqual((0, None), (self.client.connected, self.client.reason))
+
+    def test_left(self) -> None:
+        """
+        A peer that leaves, or resets the connection, is lost.
+        """
+        self.rest()
+        self.peer.below.close()
+        self.until(lambda: self.connecting.called)
+        self.failureResultOf(self.connecting, ConnectionLost)
+
+    def test_not_tls(self) -> None:
+        """
+        One that speaks something else is told by its error; it hears no more.
+        """
+        self.peer.below.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        self.until(lambda: self.connecting.called)
+        self.failureResultOf(self.connecting, ssl.SSLError)
+        self.until(self.peer.was_left)
+
+    def test_slowly(self) -> None:
+        """
+        However the network cuts it, it comes to its end.
+        """
+        self.until(self.started)
+        flight = self.peer._out.read()
+        for cut in range(0, len(flight), 100):
+            self.peer.below.sendall(flight[cut : cut + 100])
+            self.reactor.iterate(0)
+        self.until(lambda: self.client.connected)
+
+    def started(self) -> bool:
+        self.peer.take()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.peer.tls.do_handshake()
+        return self.peer._out.pending > 0
+
+
+class Connected(Meeting):
+    """
+    Hands are shaken.
     """
 
     def setUp(self) -> None:
-        self.wire = Wire()
-        self.client = self.wire.client
+        super().setUp()
+        self.until(self.peer.shake)
+        self.until(lambda: self.client.connected)
+        self.until(lambda: self.peer.hear() == b"hello")
+        self.transport: Any = self.client.transport
+        assert isinstance(self.transport, Connection)
 
-    @given(st.lists(st.binary(min_size=1, max_size=600), max_size=8), cuts)
-    def test_reads(self, pieces: list[bytes], sizes: list[int]) -> None:
-        """
-        All that is sent arrives, however the network cuts it, and at once.
-        """
-        before = len(self.client.heard)
-        for each in pieces_of(self.wire.said(*pieces), sizes):
-            self.wire.come(each)
-        self.assertEqual(b"".join(pieces), self.client.heard[before:])
+    def ended_by(self, *reasons: type[Exception]) -> None:
+        self.until(lambda: self.client.reason)
+        assert self.client.reason is not None
+        self.assertIsInstance(self.client.reason.value, reasons)
 
-    @given(st.lists(st.sampled_from([1, 300, RECORD_BYTES, RECORD_BYTES + 1, 5 * RECORD_BYTES]), max_size=5))
-    def test_writes(self, sizes: list[int]) -> None:
+    def assert_heard(self, wanted: bytes) -> None:
+        heard = bytearray()
+
+        def is_all() -> bool:
+            heard.extend(self.peer.hear())
+            return len(heard) >= len(wanted)
+
+        self.until(is_all)
+        self.assertEqual(wanted, heard)
+
+    def test_reads(self) -> None:
         """
-        All that is written leaves at once, however much it is.
+        All that is sent arrives, however the network cuts it.
         """
-        for size in sizes:
-            self.wire.tls.write(b"x" * size)
-            self.wire.hear()
-            left = size
-            while left:
-                left -= len(self.wire.server.read(left))
+        pieces = [b"x" * size for size in (1, 300, RECORD_BYTES, 1, 2)]
+        encoded = self.peer.encoded(*pieces)
+        for cut in range(0, len(encoded), 1009):
+            self.peer.below.sendall(encoded[cut : cut + 1009])
+            self.reactor.iterate(0)
+        self.until(lambda: self.client.heard == b"".join(pieces))
+
+    def test_reads_what_waited(self) -> None:
+        """
+        While reading is paused nothing arrives; then all does that came meanwhile, though nothing more comes.
+        """
+        self.transport.pauseProducing()
+        pieces = [bytes([number]) * RECORD_BYTES for number in range(4)]
+        self.peer.send(*pieces, b"last")
+        self.rest()
+        self.assertEqual(b"", self.client.heard)
+        self.transport.resumeProducing()
+        self.until(lambda: self.client.heard == b"".join(pieces) + b"last")
+
+    def test_writes_at_once(self) -> None:
+        """
+        What is written leaves before the reactor has had a turn, however many records it takes.
+        """
+        send = sender(self.transport)
+        for size in 1, 300, RECORD_BYTES, RECORD_BYTES + 1, 3 * RECORD_BYTES:
+            send(b"x" * size)
+            self.assertEqual(size, len(self.peer.hear()))
+
+    def test_writes_much(self) -> None:
+        """
+        What the kernel does not take leaves later, in order and once, whoever sends meanwhile; its producer is paused
+        for so long, and how much is left is known.
+        """
+        resumed: list[bool] = []
+
+        class Producer:
+            def pauseProducing(_) -> None:  # noqa: N805 - self is the test
+                resumed.append(False)
+
+            def resumeProducing(_) -> None:  # noqa: N805 - self is the test
+                resumed.append(True)
+
+            stopProducing = pauseProducing
+
+        self.transport.registerProducer(Producer(), True)  # noqa: FBT003 - Twisted's signature
+        send = sender(self.transport)
+        pieces = [LARGE, b"small", LARGE[:70_001], b"", b"last"]
+        for piece in pieces:
+            send(piece)
+            self.reactor.iterate(0)
+        self.assertEqual([False], resumed[:1])
+        self.assertGreater(unsent(self.transport), len(LARGE) // 2)
+        self.assert_heard(b"".join(pieces))
+        self.until(lambda: resumed[-1] and unsent(self.transport) == 0)
+
+    def test_closes(self) -> None:
+        """
+        Who closes the connection has all sent before, and then says that it ends.
+        """
+        self.transport.write(LARGE)
+        self.transport.loseConnection()
+        self.assert_heard(LARGE)
+        self.until(self.peer.was_told_the_end)
+        self.ended_by(ConnectionDone)
+
+    def test_aborts(self) -> None:
+        """
+        Who aborts it hears nothing more, not even of what has come already, and the peer sees that.
+        """
+        self.peer.send(b"one", b"enough", b"three")
+        self.ended_by(ConnectionAborted)
+        self.assertEqual(b"oneenough", self.client.heard)
+        self.until(self.peer.was_reset)
 
     def test_end(self) -> None:
         """
-        An end in order is one, though it comes with the last piece.
+        An end in order is one, though it comes with the last piece; it is answered in order.
         """
-        self.wire.server.write(b"last")
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self.wire.server.unwrap()
-        self.wire.come(self.wire.said())
+        self.peer.send(b"last")
+        self.peer.farewell()
+        self.ended_by(ConnectionDone)
         self.assertEqual(b"last", self.client.heard)
-        assert self.client.reason is not None
-        self.assertIsInstance(self.client.reason.value, ConnectionDone)
-        self.wire.tls.write(b"nobody hears this")
+        self.until(self.peer.was_told_the_end)
+
+    def test_cut(self) -> None:
+        """
+        An end that TLS was not told of is none, nor is a record that was cut.
+        """
+        self.peer.below.sendall(self.peer.encoded(b"whole", b"cut")[:-1])
+        self.peer.below.shutdown(socket.SHUT_WR)
+        self.ended_by(ConnectionLost)
+        self.assertEqual(b"whole", self.client.heard)
 
     def test_spoilt(self) -> None:
         """
         A record that cannot be what was sent ends the connection, and none after it arrives.
         """
-        spoilt = bytearray(self.wire.said(b"one"))
+        spoilt = bytearray(self.peer.encoded(b"one"))
         spoilt[-1] ^= 1
-        self.wire.come(bytes(spoilt) + self.wire.said(b"two"))
+        self.peer.below.sendall(bytes(spoilt) + self.peer.encoded(b"two"))
+        self.ended_by(ConnectionLost)
         self.assertEqual(b"", self.client.heard)
-        assert self.client.reason is not None
-        self.assertNotIsInstance(self.client.reason.value, ConnectionDone)
 
-    def test_lost(self) -> None:
+    def test_reset(self) -> None:
         """
-        A connection that breaks off is told as that, and nothing is left that must be collected.
+        A connection that breaks off while something is written is lost.
         """
-        self.wire.tls.connectionLost(Failure(ConnectionLost()))
-        assert self.client.reason is not None
-        self.assertIsInstance(self.client.reason.value, ConnectionLost)
-        self.assertNotIn("dataReceived", vars(self.wire.tls))
+        self.peer.below.close()
+        self.transport.write(LARGE)
+        self.ended_by(ConnectionLost)
 
-    def test_aborts(self) -> None:
+    def test_below(self) -> None:
         """
-        Who has aborted the connection hears nothing more, not even of what has come in the same read.
+        Whether something waits unread, or the peer has gone, is seen below TLS.
         """
-        self.wire.come(self.wire.said(b"one", b"enough", b"three"))
-        self.assertEqual(b"oneenough", self.client.heard)
+        self.transport.pauseProducing()
+        self.assertTrue(quiet(self.transport))
+        self.assertEqual(self.transport.fileno(), file_number(self.transport))
+        self.peer.send(b"x")
+        self.until(lambda: not quiet(self.transport))
+        self.assertFalse(has_left(self.transport))
+        self.peer.below.close()
+        self.until(lambda: has_left(self.transport))
+
+
+class HandshakesOfTwisted(Handshakes):
+    """
+    With the reactor that ``twistd`` runs.
+    """
+
+    make = EPollReactor
+
+
+class ConnectedOfTwisted(Connected):
+    """
+    With the reactor that ``twistd`` runs.
+    """
+
+    make = EPollReactor
