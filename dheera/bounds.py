@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
-from functools import lru_cache
 from itertools import chain, combinations
 
 from attrs import define, evolve
@@ -120,13 +119,16 @@ def bound(  # noqa: PLR0917 - all that decides, and nothing else
     :param endpoint: as in `dheera.endpoints`.
     :param at: when it begins, aware.
     """
+    price = None if asked is None or asked.model is None else prices.find(asked.model, at)
+    if (
+        (asked is not None and price is not None)
+        and (method == "POST" and endpoint in _ANSWERED_IN_TOKENS)
+        and not (asked.has_more or asked.continues or asked.connectors or asked.is_agent or asked.is_socket)
+        and (most := _of_text(asked, price, rules)) is not None
+    ):
+        return most
     if _is_free(endpoint, method) or (asked is not None and asked.cancels and endpoint == BATCHES):
         return _NOTHING
-    price = None if asked is None or asked.model is None else prices.find(asked.model, at)
-    if asked is not None and price is not None and endpoint in _ANSWERED_IN_TOKENS and _is_text(asked):
-        most = _of_text(asked, price, rules)
-        if most is not None:
-            return most
     return bound_at_large(asked or _UNREAD, endpoint, price, prices, at, rules)
 
 
@@ -147,10 +149,6 @@ def bound_at_large(  # noqa: PLR0917 - as `bound`
             return Bound(nano=None, tokens=case.tokens(), reason=str(unpriced), param=unpriced.param)
         nano = max(ceiling.nano, _least(case, prices, at))
     return Bound(nano=_smaller(nano, _LARGEST), tokens=case.tokens())
-
-
-def _is_text(asked: Asked) -> bool:
-    return not (asked.has_more or asked.continues or asked.connectors or asked.is_agent or asked.is_socket)
 
 
 def _of_text(asked: Asked, price: Price, rules: AllowanceSettings) -> Bound | None:
@@ -196,7 +194,6 @@ def _least(case: _Case, prices: PriceList, at: datetime) -> int:
     return least
 
 
-@lru_cache(maxsize=256)
 def _is_free(endpoint: str, method: str) -> bool:
     """
     Whether it costs nothing. To begin a batch does, although it is billed only when its output is fetched.

@@ -27,6 +27,7 @@ from dheera.usage import Part, Usage
 _ALL = "*"
 _KNOWN = 4096
 _MOST_NANO = LARGEST * NANO
+_NEVER, _FOR_EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class Cost(Struct, frozen=True):
@@ -76,13 +77,16 @@ class PriceList:
     All prices. What was found is kept.
 
     :ivar name: the day of our list, and a digest of the operator's rows if there are any.
+    :ivar _found: what models cost between two days on which prices change, *_since* and *_until*.
     """
 
     name: str
     _shelves: Sequence[_Shelf]
     _connectors: Mapping[str, int]
     _days: Sequence[datetime] = field(init=False)
-    _found: dict[tuple[str, int], Price | None] = field(factory=dict, init=False)
+    _since: datetime = field(default=_NEVER, init=False)
+    _until: datetime = field(default=_NEVER, init=False)
+    _found: dict[str, Price | None] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._days = sorted({row.since for shelf in self._shelves for row in shelf.all() if row.since})
@@ -125,17 +129,27 @@ class PriceList:
 
         :param at: aware.
         """
-        era = bisect_right(self._days, at)
+        if not self._since <= at < self._until:
+            self._turn_to(at)
         try:
-            return self._found[model, era]
+            return self._found[model]
         except KeyError:
             pass
         if len(model) > LONGEST_NAME:
             return None
         if len(self._found) >= _KNOWN:  # whoever calls may make up names
             self._found.clear()
-        found = self._found[model, era] = self._followed(model, at)
+        found = self._found[model] = self._followed(model, at)
         return found
+
+    def _turn_to(self, at: datetime) -> None:
+        """
+        Nearly all calls begin on the day on which the one before them did.
+        """
+        era = bisect_right(self._days, at)
+        self._since = self._days[era - 1] if era else _NEVER
+        self._until = self._days[era] if era < len(self._days) else _FOR_EVER
+        self._found = {}
 
     def ceiling(self, model: str, at: datetime) -> int | None:
         """
@@ -199,7 +213,7 @@ class PriceList:
         """
         What is wrong with rows that lead to others.
         """
-        days = [datetime.min.replace(tzinfo=UTC), *self._days]
+        days = [_NEVER, *self._days]
         for target in sorted({row.same_as for shelf in self._shelves for row in shelf.all() if row.same_as}):
             found = f"[prices]: found as = {json.dumps(target)}"
             try:

@@ -217,9 +217,9 @@ class TestOthers(TestCase):
         The price of the day counts on which the call begins.
         """
         asked = Asked(model="moves", request_bytes=100)
-        days = [WHEN, WHEN + timedelta(days=1)]
+        days = [WHEN, WHEN + timedelta(days=1), WHEN]
         costs = [bound(asked, "embeddings", "POST", PRICES, day, PLAIN).nano for day in days]
-        self.assertEqual([100_000, 200_000], costs)
+        self.assertEqual([100_000, 200_000, 100_000], costs)
 
 
 class TestUnpriced(TestCase):

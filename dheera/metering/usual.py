@@ -16,18 +16,18 @@ from dheera.usage import Part, Reading, Usage
 _Count = Annotated[int, Meta(ge=0, le=MOST)]
 
 
-class _Details(Struct, forbid_unknown_fields=True):
+class _Details(Struct, forbid_unknown_fields=True, gc=False):
     cached_tokens: _Count = 0
 
 
-class _Usage(Struct, forbid_unknown_fields=True):
+class _Usage(Struct, forbid_unknown_fields=True, gc=False):
     prompt_tokens: _Count
     total_tokens: _Count
     completion_tokens: _Count = 0
     prompt_tokens_details: _Details | None = None
 
 
-class _Answer(Struct):
+class _Answer(Struct, gc=False):
     """
     What else may tell of use must not be there.
     """

@@ -6,7 +6,7 @@ are the same. Whatever is out of the ordinary is left to these.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -25,6 +25,7 @@ Characters of a model's name, each of which may be written with twelve bytes.
 """
 
 _REASONING = REASONING.decode()
+_QUOTES_OF_TEXT = 4
 _QUOTES_OF_MESSAGE = 8
 _MORE_TOKENS = 10**MOST_DIGITS
 
@@ -83,8 +84,7 @@ def read_plain(content: bytes) -> Plain | None:
     messages, model, user = chat.messages, chat.model, chat.user
     chat.messages = chat.model = chat.user = None
     settings = msgspec.to_builtins(chat)
-    texts = [text for text in (model, user) if text is not None]
-    if messages is None or not _says_no_more(content, messages, texts, settings):
+    if messages is None or not _says_no_more(content, messages, model, user, len(settings)):
         return None
     choices, longest = settings.get("n", 1), settings.get("max_tokens")
     if type(choices) is not int or not 0 <= choices <= MOST_CHOICES or len(model or "") > LONGEST_MODEL:
@@ -101,15 +101,19 @@ def read_plain(content: bytes) -> Plain | None:
 
 
 def _says_no_more(
-    content: bytes, messages: Sequence[_Message], texts: Sequence[str], settings: Collection[str]
+    content: bytes, messages: Sequence[_Message], model: str | None, user: str | None, settings: int
 ) -> bool:
     """
     Whether *content* has as many quotes as what was read of it: where a name stands twice only its last value was, and
     all that is ``null`` is as if it were not there.
+
+    :param settings: how many there are.
     """
-    quotes = 2 * (1 + len(settings)) + 4 * len(texts) + _QUOTES_OF_MESSAGE * len(messages)
+    texts = (model is not None) + (user is not None)
+    quotes = 2 * (1 + settings) + _QUOTES_OF_TEXT * texts + _QUOTES_OF_MESSAGE * len(messages)
     if content.find(b"\\") >= 0:
         if content.find(rb"\u0022") >= 0:  # a quote that is none
             return False
-        quotes += sum([text.count('"') for text in texts]) + sum([each.content.count('"') for each in messages])
+        said = [model or "", user or "", *(each.content for each in messages)]
+        quotes += sum([text.count('"') for text in said])
     return content.count(b'"') == quotes
