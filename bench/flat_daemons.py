@@ -40,6 +40,10 @@ What somebody looks at who runs a dheera.
 _START_SECONDS = 120.0
 _ASKED = 5
 _CONNECTIONS = 32
+_PATIENCE_SECONDS = 30
+"""
+For an answer. A ledger of some gigabytes that nobody has read since the machine started is slow at first.
+"""
 _SCRIPT = """\
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -86,6 +90,7 @@ class Served:
         said = subprocess.run(
             [
                 *("wrk", "--threads", "1", "--connections", str(_CONNECTIONS), "--duration", f"{round(seconds)}s"),
+                *("--timeout", f"{_PATIENCE_SECONDS}s"),
                 *("--script", str(script), f"http://127.0.0.1:{self.port}/mistral/v1/chat/completions"),
             ],
             capture_output=True,
