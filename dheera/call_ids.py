@@ -47,8 +47,7 @@ def new_call_id() -> str:
 
 
 def _stamp(milliseconds: int) -> str:
-    digits = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
-    return f"{digits[:8]}-{digits[8:]}"
+    return (milliseconds & 0xFFFFFFFFFFFF).to_bytes(6).hex("-", -4)
 
 
 def _noise(count: int) -> str:
@@ -57,4 +56,4 @@ def _noise(count: int) -> str:
     """
     drawn = int.from_bytes(os.urandom(count * _DIGITS // 2))
     fixed, free = int("70008000000000000000" * count, 16), int("0FFF3FFFFFFFFFFFFFFF" * count, 16)
-    return f"{drawn & free | fixed:0{count * _DIGITS}x}"
+    return (drawn & free | fixed).to_bytes(count * _DIGITS // 2).hex()
