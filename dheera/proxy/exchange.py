@@ -5,6 +5,7 @@ The story of one exchange: admit, afford, send, relay, account for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from functools import partial
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, DeferredList
@@ -112,12 +113,10 @@ class Exchanges:
         """
         account = self._accountant.open(request, upstream)
         call_id = account.call_id
-        exchange = Progress(
-            self._run(request, upstream, call_id, account), lambda failure: _broken(failure, request, call_id)
-        )
+        exchange = Progress(self._run(request, upstream, call_id, account), partial(_broken, request, call_id))
         exchange.begin()
         if not exchange.is_over:
-            request.when_left(lambda: self._left(exchange, account))
+            request.when_left(partial(self._left, exchange, account))
 
     def _left(self, exchange: Progress, account: Account) -> None:
         if account.leave(finishes=self._finishes):
@@ -236,7 +235,7 @@ def _pass_on(
     return None
 
 
-def _broken(failure: Failure, request: Request, call_id: str) -> None:
+def _broken(request: Request, call_id: str, failure: Failure) -> None:
     log.failure("Call {call_id} failed inside dheera", failure, call_id=call_id)
     _refuse(request, Refusal("Something failed inside dheera; its log says what."), call_id)
 
