@@ -163,13 +163,13 @@ class Desk:
 
     def _amounts(self, nano: int, tokens: int) -> Amounts:
         kinds = self._kinds
-        amounts: dict[Kind, int] = {}
+        amounts: list[tuple[Kind, int]] = []
         if nano and "usd" in kinds:
-            amounts["usd"] = nano
+            amounts.append(("usd", nano))
         if tokens and "tokens" in kinds:
-            amounts["tokens"] = tokens
+            amounts.append(("tokens", tokens))
         if "requests" in kinds:
-            amounts["requests"] = 1
+            amounts.append(("requests", 1))
         return amounts
 
     def _note(self, now: float) -> None:

@@ -14,9 +14,13 @@ from dheera.allowances.hold import Hold
 from dheera.allowances.standings import Fields, Told, lines_of, told_of
 from dheera.holding import Allowance, Claim, Kind, Rated, Release, Standing
 
-Amounts = Mapping[Kind, int]
+Amounts = Sequence[tuple[Kind, int]]
 """
-What a call may take, or has taken, of all allowances of a kind.
+What a call may take of all allowances of each kind. Pairs: to go through a dict's takes three times as long.
+"""
+Drawn = Sequence[tuple[Kind, int, int]]
+"""
+The same, each with what was left of the lease then.
 """
 LOW = 4
 """
@@ -57,7 +61,7 @@ class Lease:
     _renews: float = field(kw_only=True)
     _tell: Callable[[Release], None] = field(kw_only=True)
     _over: Callable[[Lease], None] = field(kw_only=True)
-    _told: Mapping[Kind, Sequence[Told]] = field(init=False)
+    _told: Sequence[tuple[Kind, Sequence[Told]]] = field(init=False)
     _resets: bool = field(init=False)
     _taken: dict[Kind, int] = field(init=False, default=Factory(_amounts, takes_self=True))
     _left: dict[Kind, int] = field(init=False, default=Factory(_amounts, takes_self=True))
@@ -67,28 +71,30 @@ class Lease:
     _timer: IDelayedCall | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        self._told = told_of(self.claim.shares, self._standings)
-        self._resets = any(each.resets_us for told in self._told.values() for each in told)
+        self._told = [*told_of(self.claim.shares, self._standings).items()]
+        self._resets = any(each.resets_us for _, told in self._told for each in told)
         self._timer = self._reactor.callLater(max(0.0, self.ends - self._reactor.seconds()), self._end)
 
     def draw(self, amounts: Amounts) -> Hold | None:
         """
         Give a call what it may take; ``None`` if so much is not left.
         """
-        left, taken = self._left, self._taken
-        after: dict[Kind, int] = {}
-        is_low = False
-        for kind, amount in amounts.items():
-            after[kind] = rest = left.get(kind, 0) - amount
+        left = self._left
+        drawn: list[tuple[Kind, int, int]] = []
+        for kind, amount in amounts:
+            rest = left.get(kind, 0) - amount
             if rest < 0:
                 return None
-            if rest * LOW < taken[kind]:
-                is_low = True
-        left.update(after)
-        self._is_low = self._is_low or is_low
+            drawn.append((kind, amount, rest))
+        nano = None
+        for kind, amount, rest in drawn:
+            left[kind] = rest
+            if rest * LOW < self._taken[kind]:
+                self._is_low = True
+            if kind == "usd":
+                nano = amount
         self._open += 1
-        nano = amounts.get("usd")
-        return _Drawn(self, amounts, after, nano, self.claim.call_id if nano else None)
+        return _Drawn(self, drawn, nano, self.claim.call_id if nano else None)
 
     def is_due(self, now: float) -> bool:
         """
@@ -128,13 +134,13 @@ class Lease:
         if is_over:
             self._over(self)
 
-    def settle(self, amounts: Amounts, actual: Amounts) -> None:
+    def settle(self, drawn: Drawn, actual: Mapping[Kind, int]) -> None:
         """
-        A call is over that had drawn *amounts*.
+        A call is over that had *drawn* so much.
 
         :param actual: what it has taken, of those kinds.
         """
-        for kind, amount in amounts.items():
+        for kind, amount, _ in drawn:
             self._left[kind] += amount - actual.get(kind, 0)
         self._open -= 1
         if not self._is_closed:
@@ -144,19 +150,15 @@ class Lease:
         elif self._timer is None:
             self._timer = self._reactor.callLater(TELL_SECONDS, self._end)
 
-    def fields(self, left: Amounts, drawn: Amounts, actual: Mapping[Kind, int | None]) -> Fields:
+    def fields(self, left: Mapping[Kind, int]) -> Fields:
         """
-        Header lines that tell what is left of all allowances of the kinds in *left*, when so much is left of the lease.
-
-        :param drawn: by a call, of which *actual* is known by now.
+        Header lines that tell what is left of all allowances of these kinds, when so much is left of the lease.
         """
         at_us = self._clock.at_us() if self._resets else 0
         fields: Fields = []
-        for kind, told in self._told.items():
+        for kind, told in self._told:
             if kind in left:
-                known = actual.get(kind)
-                back = 0 if known is None else drawn[kind] - known
-                fields += lines_of(kind, told, left[kind] + back, at_us)
+                fields += lines_of(kind, told, left[kind], at_us)
         return fields
 
     def _end(self) -> None:
@@ -173,13 +175,10 @@ class Lease:
 class _Drawn:
     """
     The hold of a call that is part of a lease.
-
-    :param left: of the lease, when it was drawn.
     """
 
     _source: Lease
-    _amounts: Amounts
-    _left: Amounts
+    _drawn: Drawn
     nano: int | None
     lease: str | None
     _is_settled: bool = field(init=False, default=False)
@@ -190,13 +189,17 @@ class _Drawn:
         """
         if not self._is_settled:
             self._is_settled = True
-            self._source.settle(self._amounts, {"usd": usd, "tokens": tokens, "requests": 1} if reached else {})
+            self._source.settle(self._drawn, {"usd": usd, "tokens": tokens, "requests": 1} if reached else {})
 
     def fields(self, *, usd: int | None = None, tokens: int | None = None) -> Fields:
         """
         Header lines that tell the caller what is left.
         """
-        return self._source.fields(self._left, self._amounts, {"usd": usd, "tokens": tokens})
+        left: dict[Kind, int] = {}
+        for kind, amount, rest in self._drawn:
+            known = usd if kind == "usd" else tokens if kind == "tokens" else None
+            left[kind] = rest if known is None else rest + amount - known
+        return self._source.fields(left)
 
 
 _: type[Hold] = _Drawn
