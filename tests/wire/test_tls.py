@@ -34,6 +34,12 @@ More than all buffers on the way hold.
 """
 
 
+FULL = b"x" * RECORD_BYTES
+"""
+As much as a record holds.
+"""
+
+
 @cache
 def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """
@@ -166,10 +172,19 @@ class Peer:
                 data += piece
         return data
 
-    def farewell(self) -> None:
+    def spoilt(self, piece: bytes) -> bytes:
         """
-        Say that nothing more comes.
+        *piece* as it must not arrive.
         """
+        data = bytearray(self.encoded(piece))
+        data[-1] ^= 1
+        return bytes(data)
+
+    def send_and_end(self, piece: bytes) -> None:
+        """
+        Send *piece*, and say that nothing more comes.
+        """
+        self.tls.write(piece)
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         self.below.sendall(self._out.read())
@@ -401,10 +416,18 @@ class Connected(Meeting):
         """
         An end in order is one, though it comes with the last piece; it is answered in order.
         """
-        self.peer.send(b"last")
-        self.peer.farewell()
+        self.peer.send_and_end(b"last")
         self.ended_by(ConnectionDone)
         self.assertEqual(b"last", self.client.heard)
+        self.until(self.peer.was_told_the_end)
+
+    def test_end_behind_much(self) -> None:
+        """
+        So it is behind a full record, after which more is looked for at once.
+        """
+        self.peer.send_and_end(FULL)
+        self.ended_by(ConnectionDone)
+        self.assertEqual(FULL, self.client.heard)
         self.until(self.peer.was_told_the_end)
 
     def test_cut(self) -> None:
@@ -420,11 +443,17 @@ class Connected(Meeting):
         """
         A record that cannot be what was sent ends the connection, and none after it arrives.
         """
-        spoilt = bytearray(self.peer.encoded(b"one"))
-        spoilt[-1] ^= 1
-        self.peer.below.sendall(bytes(spoilt) + self.peer.encoded(b"two"))
+        self.peer.below.sendall(self.peer.spoilt(b"one") + self.peer.encoded(b"two"))
         self.ended_by(ConnectionLost)
         self.assertEqual(b"", self.client.heard)
+
+    def test_spoilt_behind_much(self) -> None:
+        """
+        So it is behind a full record, which arrives.
+        """
+        self.peer.below.sendall(self.peer.encoded(FULL) + self.peer.spoilt(b"one"))
+        self.ended_by(ConnectionLost)
+        self.assertEqual(FULL, self.client.heard)
 
     def test_reset(self) -> None:
         """
