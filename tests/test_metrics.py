@@ -27,7 +27,7 @@ from dheera import series
 from dheera.accounts import REFRESH_SECONDS, Refreshment
 from dheera.config import ConfigurationError
 from dheera.errors import AnswerCut, NotAuthenticated
-from dheera.metrics import GROWING, LEVELS, WORST, Level, Metrics
+from dheera.metrics import COUNTED_TOGETHER, GROWING, LEVELS, WORST, Level, Metrics
 from dheera.records import Record
 from dheera.series import MOST_NAMES, Spread
 from dheera.usage import Usage
@@ -129,12 +129,13 @@ class SpreadTests(TestCase):
             histogram = Histogram("seconds", "Times", registry=registry, buckets=(0.25, 1.0, 2.0))
             spread = Spread(histogram)
             for some in told:
-                for microseconds in some:
-                    if is_added_up:
-                        spread.add(microseconds)
-                    else:
+                if is_added_up:
+                    spread.add(some)
+                    spread.add(some[:1])
+                    spread.flush()
+                else:
+                    for microseconds in some + some[:1]:
                         histogram.observe(microseconds / 1_000_000)
-                spread.flush()
             texts.append(samples(generate_latest(registry)))
         added_up, observed = (
             {key: each for key, each in text.items() if not key[0].endswith("_created")} for text in texts
@@ -184,6 +185,16 @@ class MetricsTests(SynchronousTestCase):
             self.assertEqual(4.0, self.value("request_duration_seconds_sum", **at))
             self.assertEqual(2.0, self.value("first_byte_seconds_sum", **at))
             self.assertAlmostEqual(0.0004, self.value("overhead_seconds_sum") or 0)
+
+    def test_together(self) -> None:
+        """
+        All are counted, each by its own labels, though many are counted together.
+        """
+        for number in range(2 * COUNTED_TOGETHER + 3):
+            self.end(status=200 if number % 3 else 500)
+        who = {"endpoint": "chat/completions", "model": "m", "key": "ada", "team": "search", "outcome": "complete"}
+        counted = [self.value("requests_total", **who, status=status) for status in ("200", "500")]
+        self.assertEqual([87, 44], counted)
 
     def test_stream(self) -> None:
         """
