@@ -156,6 +156,15 @@ class _Handshake(Protocol):
         transport.abortConnection()
 
 
+class _Handshakes(Factory[_Handshake]):
+    """
+    What an endpoint wants to have.
+    """
+
+    noisy = False
+    protocol = _Handshake
+
+
 @implementer(IStreamClientEndpoint)
 class TLSPort:
     """
@@ -177,7 +186,7 @@ class TLSPort:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
-        handshake: Any = await self._port.connect(Factory.forProtocol(_Handshake))
+        handshake: Any = await self._port.connect(_Handshakes())
         await handshake.shake(self._context, self._name)
         transport = handshake.transport
         protocol: Any = factory.buildProtocol(transport.getPeer())

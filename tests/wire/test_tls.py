@@ -26,6 +26,7 @@ from dheera.reactor import Reactor
 from dheera.wire.authorities import trusting
 from dheera.wire.sending import file_number, has_left, quiet, sender, unsent
 from dheera.wire.tls import RECORD_BYTES, TLSPort
+from tests.house import Overheard
 
 NAME = "upstream.test"
 LARGE = bytes(range(256)) * 4096 * 8
@@ -210,6 +211,7 @@ class Meeting(SynchronousTestCase):
     make: ClassVar[type[EPollReactor]] = Reactor
 
     def setUp(self) -> None:
+        self.log = Overheard.by(self)
         self.reactor = self.make()
         self.addCleanup(self.leave)
         self.client = Client()
@@ -251,7 +253,8 @@ class Handshakes(Meeting):
 
     def test_done(self) -> None:
         """
-        Whoever connects hears of it when the peer is known; what the protocol says at once is not lost.
+        Whoever connects hears of it when the peer is known; what the protocol says at once is not lost. Nothing of it is
+        logged.
         """
         self.rest()
         self.assertNoResult(self.connecting)
@@ -259,6 +262,7 @@ class Handshakes(Meeting):
         self.until(lambda: self.client.connected)
         self.assertIs(self.client, self.successResultOf(self.connecting))
         self.until(lambda: self.peer.hear() == b"hello")
+        self.assertEqual([], self.log.events)
 
     def test_cancelled(self) -> None:
         """
