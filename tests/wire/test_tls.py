@@ -253,7 +253,7 @@ class Handshakes(Meeting):
 
     def test_done(self) -> None:
         """
-        Whoever connects hears of it when the peer is known; what the protocol says at once is not lost. Nothing of it is
+        Whoever connects hears of it when the peer is known; what the protocol says at once is not lost. Nothing is
         logged.
         """
         self.rest()
