@@ -28,7 +28,8 @@ _SPEECH = "audio/speech"
 _BATCH = "files/content"
 _EVENTS = b"text/event-stream"
 _LINES = frozenset({b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/jsonlines"})
-_OK = range(200, 300)
+_JSON = b"application/json"
+_OK, _NOT_OK = 200, 300
 
 
 class Meter(Protocol):
@@ -59,7 +60,7 @@ def make_meter(  # noqa: PLR0917 - what its head says, in its order
     :param endpoint: a path without the version, as in records: ``chat/completions``, ``files/content``.
     :param wanted: what its request says, as far as is known when the answer begins.
     """
-    if code not in _OK:
+    if not _OK <= code < _NOT_OK:
         return None
     meter = _plain_meter(endpoint, method, _kind(content_type), wanted)
     if content_encoding and meter is not None:
@@ -82,6 +83,8 @@ def _plain_meter(endpoint: str, method: bytes, kind: bytes, wanted: Wanted) -> M
     a batch, which is told of nowhere else.
     """
     is_use = method == b"POST"
+    if is_use and kind == _JSON:  # most are
+        return _JsonMeter(wanted.annotates, endpoint in FREE)
     meter: Meter | None = None
     if method == b"GET" and endpoint == _BATCH:
         meter = BatchMeter()
@@ -89,7 +92,7 @@ def _plain_meter(endpoint: str, method: bytes, kind: bytes, wanted: Wanted) -> M
         meter = EventMeter(Gist(bills=is_use))
     elif is_use and kind in _LINES:
         meter = LineMeter()
-    elif is_use and (kind == b"application/json" or (kind.startswith(b"application/") and kind.endswith(b"+json"))):
+    elif is_use and kind.startswith(b"application/") and kind.endswith(b"+json"):
         meter = _JsonMeter(wanted.annotates, endpoint in FREE)
     return meter
 

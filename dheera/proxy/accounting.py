@@ -41,6 +41,7 @@ from dheera.wire.response import Response
 log = Logger()
 
 MICRO = 1_000_000
+_UNSENT = (ConnectFailed, Unavailable)
 
 
 @frozen(kw_only=True)
@@ -356,7 +357,7 @@ class Account:
         """
         Upstream may have done something for it.
         """
-        return self.tries.is_out and not isinstance(failure, ConnectFailed | Unavailable)
+        return self.tries.is_out and not isinstance(failure, _UNSENT)
 
     def _status(self, failure: Refusal | None) -> int | None:
         """

@@ -4,12 +4,11 @@ Whether a call can be afforded: what bounds it, what it may cost at most, and a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime
 
 from attrs import define
 
-from dheera.allowances.hold import Hold
 from dheera.allowances.room import Allowances
 from dheera.boundaries import Admission
 from dheera.bounds import Asked, bound, is_bound_by_body
@@ -58,48 +57,75 @@ class Affording:
         """
         return bool(admission.limits.all or self._of_proxy.all) or self._end_users.matter
 
-    async def afford(self, request: Request, errand: Errand, admission: Admission, account: Account) -> None:
+    def afford(
+        self, request: Request, errand: Errand, admission: Admission, account: Account
+    ) -> Awaitable[None] | None:
         """
         Take a hold on all that *request* may use up, and put it into its *account*.
 
-        :return: fails with the `Refusal` that tells why it cannot be afforded.
+        :return: fires when that is done, or fails with the `Refusal` that tells why it cannot be afforded; ``None``: it
+            is done. Mostly there is nothing to wait for, and a coroutine less.
+        :raises Refusal: it cannot be afforded.
         """
         limits = admission.limits.beside(self._of_proxy)
+        is_others = self._end_users.matter
+        asked = self._read(request, errand, account) if limits.needs_body or is_others else None
+        if is_others or not account.priced or (asked is None and limits.needs_body):
+            return self._look_up(limits, asked, request, errand, account)
+        return self._hold(limits, asked, request, errand, account)
+
+    async def _look_up(
+        self, limits: Limits, asked: Asked | None, request: Request, errand: Errand, account: Account
+    ) -> None:
         if self._end_users.matter:
             limits = limits.beside(await self._of_end_user(request, account))
         if not account.priced:
             limits = Limits(tuple(limit for limit in limits.all if limit.kind != "usd"))
-        asked = None
-        if limits.needs_body:
+        if asked is None and limits.needs_body:
             asked = await self._ask(request, errand, account)
-            if limits.by_model:
-                _require_model(limits, asked, errand)
-        concerned = limits.concerning(None if asked is None else asked.model)
-        if concerned:
-            nano, tokens = self._bounds(concerned, asked, errand, account.started_at, request)
-            hold = self._allowances.draw(concerned, nano, tokens)
-            if hold is None:
-                hold = await self._take(account, concerned, nano, tokens)
-            account.afforded(hold)
+        held = self._hold(limits, asked, request, errand, account)
+        if held is not None:
+            await held
+
+    def _read(self, request: Request, errand: Errand, account: Account) -> Asked | None:
+        """
+        What is asked for, if all of the body is here, and plain.
+        """
+        content = request.body.whole() if request.body is not None and errand.may_be_plain else None
+        if content is None or len(content) > self._inspected_bytes or (plain := read_plain(content)) is None:
+            return None
+        account.read(plain.wanted)
+        return plain.asked
 
     async def _ask(self, request: Request, errand: Errand, account: Account) -> Asked:
         body = request.body
-        if body is not None and errand.may_be_plain:
-            content = body.whole()
-            if content is None or len(content) > self._inspected_bytes:
-                content = await body.gather(self._inspected_bytes, self._headroom)
-            if (plain := read_plain(content)) is not None:
-                account.read(plain.wanted)
-                return plain.asked
+        if body is not None and errand.may_be_plain and body.whole() is None:
+            await body.gather(self._inspected_bytes, self._headroom)
+            if (asked := self._read(request, errand, account)) is not None:
+                return asked
         return await ask(request, errand.path, errand.endpoint, self._inspected_bytes, self._headroom)
 
-    async def _take(self, account: Account, limits: Sequence[Limit], nano: int, tokens: int) -> Hold | None:
+    def _hold(
+        self, limits: Limits, asked: Asked | None, request: Request, errand: Errand, account: Account
+    ) -> Awaitable[None] | None:
+        if asked is not None and limits.by_model:
+            _require_model(limits, asked, errand)
+        concerned = limits.concerning(None if asked is None else asked.model)
+        if not concerned:
+            return None
+        nano, tokens = self._bounds(concerned, asked, errand, account.started_at, request)
+        hold = self._allowances.draw(concerned, nano, tokens)
+        if hold is None:
+            return self._take(account, concerned, nano, tokens)
+        account.afforded(hold)
+        return None
+
+    async def _take(self, account: Account, limits: Sequence[Limit], nano: int, tokens: int) -> None:
         try:
-            return await self._allowances.take(account.call_id, limits, nano=nano, tokens=tokens)
+            account.afforded(await self._allowances.take(account.call_id, limits, nano=nano, tokens=tokens))
         except StoreAway:
-            if all(limit.cap == UNCAPPED for limit in limits):
-                return None  # they only warn
-            raise
+            if any(limit.cap != UNCAPPED for limit in limits):  # else they only warn
+                raise
 
     async def _of_end_user(self, request: Request, account: Account) -> Limits:
         body = request.body

@@ -175,7 +175,9 @@ class Exchanges:
             await inspect(request, path, admission.models, self._inspected_bytes, self._headroom)
         affording = self._affording
         if affording is not None and affording.concerns(admission):
-            await affording.afford(request, errand, admission, account)
+            held = affording.afford(request, errand, admission, account)
+            if held is not None:
+                await held
         if upstream.lacks_key:
             raise Unavailable("No upstream key is configured here: set MISTRAL_API_KEY and start dheera again.")
         body = request.body
