@@ -221,6 +221,8 @@ def _told(reason: Exception) -> str:
         if reason.verify_code in _OTHER_NAME:
             return "its TLS certificate is for another name"
         return f"its TLS certificate is not trusted ({reason.verify_message})"
+    if isinstance(reason, SSLError) and reason.reason == "WRONG_VERSION_NUMBER":  # of the first bytes: no TLS has it
+        return "it does not speak TLS"
     if isinstance(reason, SSLError):
         return f"TLS failed: {(reason.reason or str(reason)).replace('_', ' ').lower()}"
     return str(reason).rstrip(".") or type(reason).__name__

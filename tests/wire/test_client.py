@@ -773,7 +773,7 @@ class TLS(TestCase):
         """
         A peer that speaks something else, or leaves, is a 502 that says so.
         """
-        self.assertIn("TLS failed: ", await self.refused(await self.listen(None, Rude)))
+        self.assertIn("it does not speak TLS", await self.refused(await self.listen(None, Rude)))
         self.assertIn("was lost", await self.refused(await self.listen(None, Gone)))
 
     async def test_no_handshake(self) -> None:

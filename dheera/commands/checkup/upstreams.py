@@ -120,7 +120,9 @@ def unreached(asked: Asked, error: Refusal) -> Finding:
     What it means that there was no answer.
     """
     said = error.message.rstrip(".")
-    if "certificate is not trusted" in said:
+    if "certificate has expired" in said or "certificate is not yet valid" in said:
+        mend = "Let it be renewed, unless it is the clock of this machine that is wrong."
+    elif "certificate is not trusted" in said:
         mend = f"If an authority of your own signed it, name its PEM file: [{asked.table}] ca_file."
     elif "certificate" in said:
         mend = f"Write the name that is in the certificate: [{asked.table}] api_base."

@@ -91,7 +91,8 @@ class Judged(TestCase):
         """
         for said, mend in (
             ("refused", r"\[upstreams\.own\] api_base"),
-            ("its TLS certificate is not trusted", r"\[upstreams\.own\] ca_file"),
+            ("its TLS certificate is not trusted (self-signed certificate)", r"\[upstreams\.own\] ca_file"),
+            ("its TLS certificate is not trusted (certificate has expired)", r"renewed.*clock"),
             ("its TLS certificate is for another name", r"name that is in the certificate"),
         ):
             found = unreached(OWN, ConnectFailed(f"Upstream http://own:80 cannot be reached: {said}."))
