@@ -51,12 +51,6 @@ class Affording:
     _inspected_bytes: int
     _headroom: Headroom
 
-    def concerns(self, admission: Admission) -> bool:
-        """
-        Whether anything may bound a call with this admission.
-        """
-        return bool(admission.limits.all or self._of_proxy.all) or self._end_users.matter
-
     def afford(
         self, request: Request, errand: Errand, admission: Admission, account: Account
     ) -> Awaitable[None] | None:
@@ -69,6 +63,8 @@ class Affording:
         """
         limits = admission.limits.beside(self._of_proxy)
         is_others = self._end_users.matter
+        if not limits.all and not is_others:
+            return None
         asked = self._read(request, errand, account) if limits.needs_body or is_others else None
         if is_others or not account.priced or (asked is None and limits.needs_body):
             return self._look_up(limits, asked, request, errand, account)

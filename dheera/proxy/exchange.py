@@ -174,10 +174,8 @@ class Exchanges:
         if admission.models is not None:
             await inspect(request, path, admission.models, self._inspected_bytes, self._headroom)
         affording = self._affording
-        if affording is not None and affording.concerns(admission):
-            held = affording.afford(request, errand, admission, account)
-            if held is not None:
-                await held
+        if affording is not None and (held := affording.afford(request, errand, admission, account)) is not None:
+            await held
         if upstream.lacks_key:
             raise Unavailable("No upstream key is configured here: set MISTRAL_API_KEY and start dheera again.")
         body = request.body
