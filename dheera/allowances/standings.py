@@ -117,6 +117,11 @@ _NAMES: Mapping[Kind, Sequence[bytes]] = {
     for kind in ("requests", "tokens")
 }
 
+SHARED = frozenset(name for names in _NAMES.values() for name in names if name.startswith(b"x-ratelimit-"))
+"""
+Names that upstream has as well.
+"""
+
 
 def _as_openai_writes(seconds: int) -> bytes:
     """

@@ -104,9 +104,10 @@ class Affording:
     def _hold(
         self, limits: Limits, asked: Asked | None, request: Request, errand: Errand, account: Account
     ) -> Awaitable[None] | None:
-        if asked is not None and limits.by_model:
+        concerned: Sequence[Limit] = limits.all
+        if limits.by_model and asked is not None:
             _require_model(limits, asked, errand)
-        concerned = limits.concerning(None if asked is None else asked.model)
+            concerned = limits.concerning(asked.model)
         if not concerned:
             return None
         nano, tokens = self._bounds(concerned, asked, errand, account.started_at, request)

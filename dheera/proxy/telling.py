@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from dheera.allowances.hold import Hold
+from dheera.allowances.standings import SHARED
 from dheera.money import Usd, written
 from dheera.records import Record
 from dheera.settlement import Settlement
@@ -17,7 +18,6 @@ from dheera.wire.response import Response
 COST = b"x-dheera-response-cost"
 KEY_SPEND = b"x-dheera-key-spend"
 OVERHEAD = b"x-dheera-overhead-ms"
-SHARED = b"x-ratelimit-"
 
 _dollars = lru_cache(maxsize=1024)(written)
 
@@ -70,7 +70,7 @@ def _beside(response: Response, lines: Fields) -> Fields:
     *lines* but for those that upstream has as well, of the names that are not ours alone.
     """
     for name, _ in lines:
-        if name.startswith(SHARED):
+        if name in SHARED:
             break
     else:
         return lines
