@@ -55,7 +55,7 @@ def trusting_system() -> SSLContext:
 
 
 def _has_files(directory: str | None) -> bool:
-    return directory is not None and any(Path(directory).iterdir())
+    return directory is not None and any(Path(directory).glob("*"))  # which finds none where it may not look
 
 
 def _context() -> SSLContext:

@@ -35,12 +35,13 @@ class AuthoritiesTests(TestCase):
         for name in "SSL_CERT_FILE", "SSL_CERT_DIR":
             os.environ.pop(name, None)
 
-    def elsewhere(self, *bundles: Path) -> None:
+    def elsewhere(self, *bundles: Path, directory: Path | None = None) -> None:
         """
-        OpenSSL looks where there is nothing; systems keep theirs in *bundles*.
+        OpenSSL looks where there is no file, and in *directory*; systems keep theirs in *bundles*.
         """
         none: Any = None
-        nowhere = ssl.DefaultVerifyPaths(none, none, "SSL_CERT_FILE", "/none.pem", "SSL_CERT_DIR", "/none")
+        within: Any = directory and str(directory)
+        nowhere = ssl.DefaultVerifyPaths(none, within, "SSL_CERT_FILE", "/none.pem", "SSL_CERT_DIR", "/none")
         self.enterContext(patch.object(authorities, "get_default_verify_paths", lambda: nowhere))
         self.enterContext(patch.object(authorities, "BUNDLES", tuple(map(str, bundles))))
         # This OpenSSL finds what the system has: it is asked to look where there is nothing.
@@ -89,3 +90,11 @@ class AuthoritiesTests(TestCase):
         self.elsewhere(self.folder / "none.pem", self.bundle)
         with patch.object(authorities, "environ", {}):
             self.assertEqual(2, known(trusting_system()))
+
+    def test_directory(self) -> None:
+        """
+        One that has a directory of them, which OpenSSL opens one by one when it needs them, has some.
+        """
+        self.elsewhere(self.bundle, directory=self.folder)
+        with patch.object(authorities, "environ", {}):
+            self.assertEqual(0, known(trusting_system()))
