@@ -4,6 +4,7 @@ Whom TLS to an upstream trusts, and what it insists on.
 
 from __future__ import annotations
 
+import ssl
 from os import environ
 from pathlib import Path
 from ssl import OP_NO_RENEGOTIATION, PROTOCOL_TLS_CLIENT, SSLContext, TLSVersion, get_default_verify_paths
@@ -13,6 +14,11 @@ from dheera.wire.tls import TLSSocket
 CIPHERS = "ECDH+AESGCM:ECDH+CHACHA20:DH+AESGCM:DH+CHACHA20:ECDH+AES:DH+AES:RSA+AESGCM:RSA+AES:!aNULL:!MD5:!DSS"
 """
 For TLS 1.2: those that Twisted takes, which are more than Python does.
+"""
+
+TRUNCATION_IS_AN_END: int = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # OpenSSL 1.1.1 has no such option
+"""
+Set in the Python of Debian 12, among others: an answer that was cut would be taken for complete.
 """
 
 BUNDLES = (
@@ -64,5 +70,6 @@ def _context() -> SSLContext:
     context.hostname_checks_common_name = False  # RFC 9110 §4.3.4
     context.minimum_version = TLSVersion.TLSv1_2
     context.options |= OP_NO_RENEGOTIATION  # else OpenSSL may have to read before it can write
+    context.options &= ~TRUNCATION_IS_AN_END
     context.set_ciphers(CIPHERS)
     return context

@@ -8,7 +8,7 @@ import os
 import ssl
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from unittest import TestCase
 from unittest.mock import patch
 
@@ -16,6 +16,17 @@ import trustme
 
 from dheera.wire import authorities
 from dheera.wire.authorities import trusting, trusting_system
+
+
+class Lenient(ssl.SSLContext):
+    """
+    As some systems make them: a peer that is gone without a word has ended in order.
+    """
+
+    def __new__(cls, *args: Any) -> Self:
+        context = super().__new__(cls, *args)
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+        return context
 
 
 def known(context: ssl.SSLContext) -> int:
@@ -73,6 +84,13 @@ class AuthoritiesTests(TestCase):
             self.assertFalse(context.hostname_checks_common_name)
             self.assertEqual(ssl.TLSVersion.TLSv1_2, context.minimum_version)
             self.assertTrue(context.options & ssl.OP_NO_RENEGOTIATION)
+
+    def test_cuts(self) -> None:
+        """
+        What is cut is not taken for an end, whatever this Python takes it for.
+        """
+        with patch.object(authorities, "SSLContext", Lenient):
+            self.assertFalse(trusting(self.pem).options & ssl.OP_IGNORE_UNEXPECTED_EOF)
 
     def test_said(self) -> None:
         """
