@@ -175,12 +175,13 @@ class PriceList:
             if much := counted[place]:
                 used, is_known = used + rate * much, True
         called, unpriced = 0, []
-        for connector, calls in connectors.items() if connectors else ():
-            parts = self._connectors.get(connector)
-            if parts is None and calls:
-                unpriced.append(connector)
-            elif parts is not None and calls:
-                called, is_known = called + parts * calls, True
+        if connectors:
+            for connector, calls in connectors.items():
+                parts = self._connectors.get(connector)
+                if parts is None and calls:
+                    unpriced.append(connector)
+                elif parts is not None and calls:
+                    called, is_known = called + parts * calls, True
         if not is_known and (any(counted) or unpriced or any(rate for _, rate in tariff.rates)):
             return None
         units = tariff.units
