@@ -8,9 +8,9 @@ were: 46 KB for each connection, where this takes 28. And all that knows a plain
 from __future__ import annotations
 
 from contextlib import suppress
-from errno import EWOULDBLOCK
+from errno import ENOTCONN, EWOULDBLOCK
 from socket import SHUT_RD, socket
-from ssl import SSLContext, SSLEOFError, SSLError, SSLSocket, SSLWantReadError, SSLWantWriteError
+from ssl import SSLContext, SSLEOFError, SSLError, SSLSocket, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
 from typing import Any
 
 from twisted.internet import main
@@ -40,6 +40,8 @@ class TLSSocket(SSLSocket):
             piece = self.read(RECORD_BYTES)
         except (SSLWantReadError, SSLWantWriteError):
             raise _would_block() from None
+        except ValueError:  # it speaks no TLS: reset before that began, where ssl itself asks; or shut by us
+            raise OSError(ENOTCONN, "TLS is not spoken here") from None
         return piece if len(piece) < RECORD_BYTES else self._more(piece, buflen)
 
     def _more(self, piece: bytes, buflen: int) -> bytes:
@@ -133,7 +135,7 @@ class _Handshake(Protocol):
             return None
         except OSError as error:
             self._stop()
-            is_told = isinstance(error, SSLError) and not isinstance(error, SSLEOFError)
+            is_told = isinstance(error, SSLError) and not isinstance(error, SSLEOFError | SSLZeroReturnError)
             return error if is_told else main.CONNECTION_LOST
         self._stop()
         self._done.callback(None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any, ClassVar
@@ -16,11 +17,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from dheera.reactor import Reactor
 from dheera.wire.authorities import trusting
@@ -203,6 +205,25 @@ class Peer:
             return False
 
 
+@implementer(IStreamClientEndpoint)
+class Resetting:
+    """
+    Connects to a peer that has reset the connection by the time it is told of.
+    """
+
+    def __init__(self, reactor: EPollReactor, peer: socket.socket) -> None:
+        self.port = TCP4ClientEndpoint(reactor, *peer.getsockname())
+        self.peer = peer
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's name
+        return self.port.connect(protocolFactory).addCallback(self.reset)
+
+    def reset(self, protocol: IProtocol) -> IProtocol:
+        with self.peer.accept()[0] as below:
+            below.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return protocol
+
+
 class Meeting(SynchronousTestCase):
     """
     A client of ours on its way to a peer.
@@ -282,6 +303,24 @@ class Handshakes(Meeting):
         self.peer.below.close()
         self.until(lambda: self.connecting.called)
         self.failureResultOf(self.connecting, ConnectionLost)
+
+    def test_left_in_order(self) -> None:
+        """
+        Nor does it matter that it says so.
+        """
+        self.peer.below.sendall(b"\x15\x03\x03\x00\x02\x01\x00")  # close_notify (RFC 5246 §7.2)
+        self.until(lambda: self.connecting.called)
+        self.failureResultOf(self.connecting, ConnectionLost)
+
+    def test_left_before(self) -> None:
+        """
+        So is one that resets the connection when it is made, before a word of TLS.
+        """
+        self.connecting.addErrback(lambda _: None)  # another
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            connecting = TLSPort(certificates()[0], NAME, Resetting(self.reactor, listening)).connect(Once(self.client))
+            self.until(lambda: connecting.called)
+        self.failureResultOf(connecting, ConnectionLost)
 
     def test_not_tls(self) -> None:
         """
