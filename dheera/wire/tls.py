@@ -25,11 +25,21 @@ RECORD_BYTES = 2**14
 What a record holds, at most (RFC 8446 §5.1).
 """
 
+PAUSE_SECONDS = 0.05
+"""
+How long nothing is written where OpenSSL wants to read first.
+"""
+
 
 class TLSSocket(SSLSocket):
     """
     A socket that does not block, and says so as one without TLS does.
+
+    :ivar transport: Twisted's, above it.
     """
+
+    transport: Any = None
+    _pausing = False
 
     def recv(self, buflen: int = RECORD_BYTES, _flags: int = 0) -> bytes:
         """
@@ -72,10 +82,27 @@ class TLSSocket(SSLSocket):
         try:
             while sent < len(data):
                 sent += self.write(data[sent : sent + RECORD_BYTES])
-        except (SSLWantReadError, SSLWantWriteError):
+        except (SSLWantReadError, SSLWantWriteError) as wish:
+            if isinstance(wish, SSLWantReadError):
+                self._pause()
             if not sent:
                 raise _would_block() from None
         return sent
+
+    def _pause(self) -> None:
+        """
+        In the midst of a message of TLS itself that takes several records OpenSSL does not write before it has come.
+        There is room all the while, so the reactor would be kept busy.
+        """
+        self.transport.stopWriting()
+        if not self._pausing:
+            self._pausing = True
+            self.transport.reactor.callLater(PAUSE_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        if self.transport.connected:
+            self.transport.startWriting()
 
     def shutdown(self, how: int) -> None:
         """
@@ -114,6 +141,7 @@ class _Handshake(Protocol):
             self._done.errback(Failure())
             transport.abortConnection()
             return self._done
+        transport.socket.transport = transport
         transport.fileno = transport.socket.fileno
         transport.doRead = transport.doWrite = self._step  # as Twisted does until it is connected
         transport.startReading()

@@ -224,6 +224,24 @@ class Resetting:
         return protocol
 
 
+class Midst:
+    """
+    OpenSSL in the midst of a message that takes several records, as Python's ssl has it: it does not write.
+    """
+
+    def __init__(self, tls: Any) -> None:
+        self.tls = tls
+        self.is_through = False
+
+    def write(self, data: bytes) -> int:
+        if not self.is_through:
+            raise ssl.SSLWantReadError
+        return int(self.tls.write(data))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tls, name)
+
+
 class Meeting(SynchronousTestCase):
     """
     A client of ours on its way to a peer.
@@ -435,6 +453,20 @@ class Connected(Meeting):
         self.assertGreater(unsent(self.transport), len(LARGE) // 2)
         self.assert_heard(b"".join(pieces))
         self.until(lambda: resumed[-1] and unsent(self.transport) == 0)
+
+    def test_writes_after_reading(self) -> None:
+        """
+        While OpenSSL must read before it can write, the reactor is not told again and again that there is room; then
+        all leaves.
+        """
+        midst = self.transport.socket._sslobj = Midst(self.transport.socket._sslobj)
+        for piece in b"one", b"two", b"three":
+            sender(self.transport)(piece)
+            self.reactor.iterate(0)
+            self.assertNotIn(self.transport, self.reactor.getWriters())
+        self.assertEqual(1, len(self.reactor.getDelayedCalls()))
+        midst.is_through = True
+        self.assert_heard(b"onetwothree")
 
     def test_closes(self) -> None:
         """
