@@ -76,7 +76,7 @@ class Accountant:
 
 class Account:
     """
-    What is known of one exchange. What is not always known is set only then: there are many accounts.
+    What is known of one exchange.
 
     :ivar started_at: when it began, aware: it costs what is right at that time.
     :ivar tries: how often it was sent.
@@ -84,22 +84,7 @@ class Account:
     :ivar is_left: the client has left, and upstream is listened to.
     """
 
-    is_left = False
-    has_place = False
     _errand: Errand
-    _draft: Draft | None = None
-    _admission: Admission | None = None
-    _known: Wanted | None = None
-    _asking: RequestWatch | None = None
-    _policy: ContentPolicy = "none"
-    _response: Response | None = None
-    _answered: float | None = None
-    _waited = 0.0
-    _overhead: float | None = None
-    _begun: Begun | None = None
-    _reading: Reading | None = None
-    _due: Settlement | None = None
-    _hold: Hold | None = None
 
     def __init__(self, office: Accountant, request: Request, upstream: Upstream, call_id: str) -> None:
         self._office = office
@@ -110,6 +95,22 @@ class Account:
         self.started_at = office.now()
         self._answer = AnswerWatch(office.clock)
         self.tries = Tries(office.clock)
+        # Not at the class: Python 3.11 takes four times as long to read what stands there, even if it is set here.
+        self.is_left = False
+        self.has_place = False
+        self._draft: Draft | None = None
+        self._admission: Admission | None = None
+        self._known: Wanted | None = None
+        self._asking: RequestWatch | None = None
+        self._policy: ContentPolicy = "none"
+        self._response: Response | None = None
+        self._answered: float | None = None
+        self._waited = 0.0
+        self._overhead: float | None = None
+        self._begun: Begun | None = None
+        self._reading: Reading | None = None
+        self._due: Settlement | None = None
+        self._hold: Hold | None = None
 
     def asked(self, errand: Errand) -> None:
         """

@@ -33,6 +33,7 @@ Of an answer's pieces, which are read together: most events are not worth a look
 """
 UPSTREAM_ID = b"mistral-correlation-id"
 EMPTY = Reading()
+NOTHING = Wanted()
 
 
 class RequestWatch:
@@ -43,12 +44,11 @@ class RequestWatch:
     :param known: what the body says, if it is here, and was read.
     """
 
-    _wanted = Wanted()
-    _meter: RequestMeter | None = None
-
     def __init__(self, request: Request, errand: Errand, capture: Capture | None, known: Wanted | None) -> None:
         self._request = request
         self._capture = capture
+        self._meter: RequestMeter | None = None
+        self._wanted = NOTHING
         body = request.body
         if body is None:
             self._wanted = Wanted(model=model_in(request.uri))
@@ -137,18 +137,17 @@ class AnswerWatch:
     :ivar size_up: bytes that went through a tunnel to upstream.
     """
 
-    upstream_id: str | None = None
-    longest_gap = 0.0
-    size = 0
-    size_up = 0
-    _meter: Meter | None = None
-    _socket: SocketMeter | None = None
-    _last = 0.0
-    _read_at = READ_TOGETHER_BYTES
-
     def __init__(self, clock: Callable[[], float], capture: Capture | None = None) -> None:
+        self.upstream_id: str | None = None
+        self.longest_gap = 0.0
+        self.size = 0
+        self.size_up = 0
         self._clock = clock
         self._capture = capture
+        self._meter: Meter | None = None
+        self._socket: SocketMeter | None = None
+        self._last = 0.0
+        self._read_at = READ_TOGETHER_BYTES
         self._head: Response | None = None
         self._unread: list[bytes] = []
 
