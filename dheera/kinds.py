@@ -283,6 +283,8 @@ def _authorities(value: object) -> Path | None:
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.load_verify_locations(path)
+            # As wire/authorities.py has them. Of a file, OpenSSL takes some that it does not take of a text.
+            context.load_verify_locations(cadata=path.read_text("ascii", "ignore"))
         except OSError as error:
             raise Unfit(f"{shown(value)}, which has no certificates ({reason(error)})") from None
     return path
