@@ -10,7 +10,16 @@ from __future__ import annotations
 from contextlib import suppress
 from errno import ENOTCONN, EWOULDBLOCK
 from socket import SHUT_RD, socket
-from ssl import SSLContext, SSLEOFError, SSLError, SSLSocket, SSLWantReadError, SSLWantWriteError, SSLZeroReturnError
+from ssl import (
+    MemoryBIO,
+    SSLContext,
+    SSLEOFError,
+    SSLError,
+    SSLSocket,
+    SSLWantReadError,
+    SSLWantWriteError,
+    SSLZeroReturnError,
+)
 from typing import Any
 
 from twisted.internet import main
@@ -33,7 +42,7 @@ How long nothing is written where OpenSSL wants to read first.
 
 class TLSSocket(SSLSocket):
     """
-    A socket that does not block, and says so as one without TLS does.
+    A socket that does not block, and says so as one without TLS does. Before TLS, and after it, nothing crosses it.
 
     :ivar transport: Twisted's, above it.
     """
@@ -51,7 +60,7 @@ class TLSSocket(SSLSocket):
         except (SSLWantReadError, SSLWantWriteError):
             raise _would_block() from None
         except ValueError:  # it speaks no TLS: reset before that began, where ssl itself asks; or shut by us
-            raise OSError(ENOTCONN, "TLS is not spoken here") from None
+            raise _not_connected() from None
         return piece if len(piece) < RECORD_BYTES else self._more(piece, buflen)
 
     def _more(self, piece: bytes, buflen: int) -> bytes:
@@ -87,6 +96,8 @@ class TLSSocket(SSLSocket):
                 self._pause()
             if not sent:
                 raise _would_block() from None
+        except ValueError:
+            raise _not_connected() from None
         return sent
 
     def _pause(self) -> None:
@@ -117,6 +128,17 @@ def _would_block() -> BlockingIOError:
     return BlockingIOError(EWOULDBLOCK, "TLS has nothing to give, or no room, now")
 
 
+def _not_connected() -> OSError:
+    return OSError(ENOTCONN, "TLS is not spoken here")
+
+
+def _is_end(error: SSLError) -> bool:
+    """
+    Whether *error* says that the peer has left; in older Pythons only its reason does.
+    """
+    return isinstance(error, SSLEOFError | SSLZeroReturnError) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+
+
 class _Handshake(Protocol):
     """
     Stands where another protocol will when hands are shaken.
@@ -137,7 +159,7 @@ class _Handshake(Protocol):
             transport.socket = context.wrap_socket(
                 transport.socket, do_handshake_on_connect=False, suppress_ragged_eofs=False, server_hostname=name
             )
-        except (OSError, ValueError):
+        except OSError:
             self._done.errback(Failure())
             transport.abortConnection()
             return self._done
@@ -163,8 +185,7 @@ class _Handshake(Protocol):
             return None
         except OSError as error:
             self._stop()
-            is_told = isinstance(error, SSLError) and not isinstance(error, SSLEOFError | SSLZeroReturnError)
-            return error if is_told else main.CONNECTION_LOST
+            return error if isinstance(error, SSLError) and not _is_end(error) else main.CONNECTION_LOST
         self._stop()
         self._done.callback(None)
         return None
@@ -202,9 +223,11 @@ class TLSPort:
 
     :param context: knows whom to trust.
     :param name: whom the peer's certificate must be for.
+    :raises ValueError: nobody can be called that.
     """
 
     def __init__(self, context: SSLContext, name: str, port: IStreamClientEndpoint) -> None:
+        context.wrap_bio(MemoryBIO(), MemoryBIO(), server_hostname=name)  # which raises it
         self._context = context
         self._name = name
         self._port = port

@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from errno import ENOTCONN
 from functools import cache
 from typing import Any, ClassVar
 
@@ -322,6 +323,16 @@ class Handshakes(Meeting):
         self.until(lambda: self.connecting.called)
         self.failureResultOf(self.connecting, ConnectionLost)
 
+    def test_left_in_silence(self) -> None:
+        """
+        So is one that reads, and leaves without an answer.
+        """
+        self.rest()
+        self.peer.take()
+        self.peer.below.shutdown(socket.SHUT_WR)
+        self.until(lambda: self.connecting.called)
+        self.failureResultOf(self.connecting, ConnectionLost)
+
     def test_left_in_order(self) -> None:
         """
         Nor does it matter that it says so.
@@ -550,6 +561,41 @@ class Connected(Meeting):
         self.assertFalse(has_left(self.transport))
         self.peer.below.close()
         self.until(lambda: has_left(self.transport))
+
+
+class WithoutTLS(SynchronousTestCase):
+    """
+    TLS is not up yet, or over, or cannot be.
+    """
+
+    def test_no_name(self) -> None:
+        """
+        What cannot be the name of a peer is refused, before anybody is connected to.
+        """
+        never_asked: Any = None
+        for name in ".test", "", "a" * 64 + ".test":
+            with self.assertRaises(ValueError):
+                TLSPort(certificates()[0], name, never_asked)
+
+    def test_nothing_crosses(self) -> None:
+        """
+        Nothing is sent in clear text, nor taken: not when the peer had left before hands could be shaken, and not after
+        the end.
+        """
+        below, theirs = socket.socketpair()
+        self.addCleanup(theirs.close)
+        left = socket.socket()
+        for ours, ends in (below, True), (left, False):
+            ours.settimeout(0)
+            tls = certificates()[0].wrap_socket(ours, server_hostname=NAME, do_handshake_on_connect=False)
+            self.addCleanup(tls.close)
+            if ends:
+                tls.shutdown(socket.SHUT_WR)
+                theirs.send(b"clear text")
+            for act in lambda: tls.recv(9), lambda: tls.send(b"x"):  # noqa: B023 - it is called here
+                with self.assertRaises(OSError) as raised:
+                    act()
+                self.assertEqual(ENOTCONN, raised.exception.errno)
 
 
 class HandshakesOfTwisted(Handshakes):
