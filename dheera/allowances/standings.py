@@ -5,6 +5,7 @@ How the allowances of a call stand, as header lines. No Twisted, no I/O.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from msgspec import Struct, structs
 
@@ -123,6 +124,7 @@ Names that upstream has as well.
 """
 
 
+@lru_cache(maxsize=256)
 def _as_openai_writes(seconds: int) -> bytes:
     """
     ``12s``, ``1m5s``.

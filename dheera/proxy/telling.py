@@ -74,7 +74,7 @@ def _beside(response: Response, lines: Fields) -> Fields:
             break
     else:
         return lines
-    theirs = {name.lower() for name, _ in response.fields}
+    theirs = response.layout.at
     return [line for line in lines if line[0] not in theirs]
 
 
