@@ -20,11 +20,14 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from twisted.logger import Logger
 
 from dheera.errors import Refusal, UpstreamError
 from dheera.records import Record
-from dheera.series import Labels, Series, Sorting, Spread
+from dheera.series import Labels, Series, Sorting, Spread, alike
 from dheera.workers import bury, shared_directory
+
+log = Logger()
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -217,13 +220,23 @@ class Metrics:
         return generate_latest(together)
 
     def _count(self) -> None:
+        """
+        Those that cannot be counted are lost, and told in the log: neither the others nor the call that happened to be
+        the last one have to do with it.
+        """
         records, self._uncounted = self._uncounted, []
-        for series, those in self._sorting.sort(records):
-            series.add(those)
+        for labels, those in alike(records).items():
+            try:
+                self._sorting.find(labels).add(those)
+            except Exception:  # noqa: BLE001 - see above
+                log.failure("Bug: {count} calls cannot be counted", count=len(those))
         self._overhead.add([each.overhead_us for each in records if each.overhead_us is not None])
         for record in [each for each in records if each.tries]:
-            for each in record.tries[: record.attempts - 1]:  # after the last one its client may have left
-                self._retries.labels(record.upstream, each.error or str(each.status)).inc()
+            try:
+                for each in record.tries[: record.attempts - 1]:  # after the last one its client may have left
+                    self._retries.labels(record.upstream, each.error or str(each.status)).inc()
+            except Exception:  # noqa: BLE001 - see above
+                log.failure("Bug: it cannot be counted that call {call_id} was sent again", call_id=record.call_id)
 
     def _flush(self) -> None:
         self._count()

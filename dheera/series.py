@@ -7,7 +7,7 @@ No Twisted and no I/O, but the files in which prometheus_client keeps what sever
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import TypeAlias
 
@@ -147,6 +147,23 @@ def _per_token(stream: Record) -> float | None:
     return (stream.duration_us - first) / usage.completion_tokens
 
 
+def alike(records: Iterable[Record]) -> Mapping[Labels, Sequence[Record]]:
+    """
+    *records* by their labels, which nobody has bounded yet.
+    """
+    groups: dict[Labels, list[Record]] = {}
+    for record in records:
+        team = record.team_alias or record.team_id or ""
+        model = record.answered_model or record.model or ""
+        spelled = (record.endpoint, model, record.key_alias, team, record.status, record.outcome)
+        group = groups.get(spelled)
+        if group is None:
+            groups[spelled] = [record]
+        else:
+            group.append(record)
+    return groups
+
+
 @define(eq=False)
 class _Names:
     """
@@ -167,7 +184,7 @@ class _Names:
 @define(eq=False)
 class Sorting:
     """
-    Finds the series of records.
+    Finds the series of calls by their labels.
 
     :param is_known: whether a model has a price.
     :param make: a series with these labels.
@@ -182,26 +199,19 @@ class Sorting:
     _spelled: dict[Labels, Series] = field(factory=dict, init=False)
     _unflushed: list[Series] = field(factory=list, init=False)
 
-    def sort(self, records: Iterable[Record]) -> Iterator[tuple[Series, Sequence[Record]]]:
+    def find(self, spelled: Labels) -> Series:
         """
-        The series of *records*, some of which may begin with them, and which are to be added there then.
+        The series of calls with these labels, which may begin with them, and to which they are added then.
         """
-        groups: dict[Labels, list[Record]] = {}
-        for record in records:
-            team = record.team_alias or record.team_id or ""
-            model = record.answered_model or record.model or ""
-            spelled = (record.endpoint, model, record.key_alias, team, record.status, record.outcome)
-            group = groups.get(spelled)
-            if group is None:
-                groups[spelled] = [record]
-            else:
-                group.append(record)
-        for spelled, group in groups.items():
-            found = self._spelled.get(spelled) or self._find(spelled)
-            if not found.requests:
-                # A look at each of 10,000 series would keep the reactor for 10 ms, every five seconds.
-                self._unflushed.append(found)
-            yield found, group
+        found = self._spelled.get(spelled)
+        if found is None:
+            if len(self._spelled) >= MOST_SERIES:
+                self._spelled.clear()  # names that nobody bounds must not fill the memory
+            found = self._spelled[spelled] = self._bounded(spelled)
+        if not found.requests:
+            # A look at each of 10,000 series would keep the reactor for 10 ms, every five seconds.
+            self._unflushed.append(found)
+        return found
 
     def flush(self) -> None:
         """
@@ -210,12 +220,6 @@ class Sorting:
         while self._unflushed:
             self._unflushed[-1].flush()  # one that cannot be is tried again
             self._unflushed.pop()
-
-    def _find(self, spelled: Labels) -> Series:
-        if len(self._spelled) >= MOST_SERIES:
-            self._spelled.clear()  # names that nobody bounds must not fill the memory
-        found = self._spelled[spelled] = self._bounded(spelled)
-        return found
 
     def _bounded(self, spelled: Labels) -> Series:
         endpoint, named, alias, group, status, outcome = spelled

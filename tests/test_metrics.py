@@ -196,6 +196,25 @@ class MetricsTests(SynchronousTestCase):
         counted = [self.value("requests_total", **who, status=status) for status in ("200", "500")]
         self.assertEqual([87, 44], counted)
 
+    def test_cannot_be_counted(self) -> None:
+        """
+        A record that cannot be counted is told in the log. Those that are counted together with it are counted all the
+        same, and the last of them, with whose end that happens, ends like any other call.
+        """
+
+        def is_known(model: str) -> bool:
+            if model == "bad":
+                raise LookupError(model)
+            return True
+
+        self.metrics = Metrics(is_known)
+        self.end(model="bad")
+        for _ in range(COUNTED_TOGETHER - 1):
+            self.end()
+        self.assertEqual(1, len(self.flushLoggedErrors(LookupError)))
+        who = {"endpoint": "chat/completions", "model": "m", "key": "ada", "team": "search", "outcome": "complete"}
+        self.assertEqual(COUNTED_TOGETHER - 1, self.value("requests_total", **who, status="200"))
+
     def test_stream(self) -> None:
         """
         Of a stream also the longest silence, and the time of a token.
