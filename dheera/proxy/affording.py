@@ -21,7 +21,6 @@ from dheera.proxy.asking import ask
 from dheera.proxy.errand import Errand
 from dheera.proxy.plain import read_plain
 from dheera.settings import AllowanceSettings
-from dheera.wire.body import RequestBody
 from dheera.wire.headroom import Headroom
 from dheera.wire.request import Request
 
@@ -74,7 +73,9 @@ class Affording:
         self, limits: Limits, asked: Asked | None, request: Request, errand: Errand, account: Account
     ) -> None:
         if self._end_users.matter:
-            limits = limits.beside(await self._of_end_user(request, account))
+            if asked is None and _may_name_somebody(request, self._inspected_bytes):
+                asked = await self._gather(request, errand, account)
+            limits = limits.beside(await self._of_end_user(account))
         if not account.priced:
             limits = Limits(tuple(limit for limit in limits.all if limit.kind != "usd"))
         if asked is None and limits.needs_body:
@@ -93,12 +94,20 @@ class Affording:
         account.read(plain.wanted)
         return plain.asked
 
-    async def _ask(self, request: Request, errand: Errand, account: Account) -> Asked:
+    async def _gather(self, request: Request, errand: Errand, account: Account) -> Asked | None:
+        """
+        Wait for the body, and do as `_read`, unless that was done before.
+        """
         body = request.body
-        if body is not None and errand.may_be_plain and body.whole() is None:
-            await body.gather(self._inspected_bytes, self._headroom)
-            if (asked := self._read(request, errand, account)) is not None:
-                return asked
+        if body is None:
+            return None
+        was_here = body.whole() is not None
+        await body.gather(self._inspected_bytes, self._headroom)
+        return None if was_here else self._read(request, errand, account)
+
+    async def _ask(self, request: Request, errand: Errand, account: Account) -> Asked:
+        if errand.may_be_plain and (asked := await self._gather(request, errand, account)) is not None:
+            return asked
         return await ask(request, errand.path, errand.endpoint, self._inspected_bytes, self._headroom)
 
     def _hold(
@@ -124,10 +133,7 @@ class Affording:
             if any(limit.cap != UNCAPPED for limit in limits):  # else they only warn
                 raise
 
-    async def _of_end_user(self, request: Request, account: Account) -> Limits:
-        body = request.body
-        if body is not None and _may_name_somebody(request, body, self._inspected_bytes):
-            await body.gather(self._inspected_bytes, self._headroom)
+    async def _of_end_user(self, account: Account) -> Limits:
         name = account.end_user()
         if name is None:
             return UNLIMITED
@@ -185,11 +191,12 @@ def _require_model(limits: Limits, asked: Asked, errand: Errand) -> None:
     raise ModelNotAllowed(f"Certain models are limited here, and {why}.", whose=limited.whose)
 
 
-def _may_name_somebody(request: Request, body: RequestBody, limit: int) -> bool:
+def _may_name_somebody(request: Request, limit: int) -> bool:
     """
-    Whether *body* may name an end user. One that is no JSON, or known to be too long, is not waited for.
+    Whether its body may name an end user. One that is no JSON, or known to be too long, is not waited for.
     """
-    if isinstance(body.length, int) and body.length > limit:
+    body = request.body
+    if body is None or (isinstance(body.length, int) and body.length > limit):
         return False
     kinds = [value for name, value in request.fields if name.lower() == b"content-type"]
     return not kinds or b"json" in kinds[0].lower()

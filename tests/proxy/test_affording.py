@@ -5,15 +5,18 @@ What a call may take, from its head to its end: holds, refusals, and what comes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from cProfile import Profile
 from typing import Any
 
 from dheera.entities import Customer, Team, now
 from dheera.money import Usd
 from dheera.proxy.affording import MOST_UNCAPPED
+from dheera.proxy.asking import ask
+from dheera.proxy.plain import read_plain
 from dheera.records import Begun, Record
 from dheera.settings import AllowanceSettings, LimitSettings
 from dheera.spool.memory import MemorySpool
-from tests.house import LAST_CHUNK, Answer, House, in_chunks, read_answer
+from tests.house import LAST_CHUNK, Answer, House, in_chunks, read_answer, request
 from tests.network import UPSTREAM_HOST, Peer
 from tests.proxy import test_accounting
 from tests.proxy.test_accounting import COST, EVENT, LAST_EVENT
@@ -511,6 +514,27 @@ class EndUserTests(Affording):
         said = b"/mistral/v1/chat/completions", (b"x-dheera-end-user", b"mill")
         self.ask(*said)
         self.assertEqual((429, "rate_limit_error"), self.refused(self.ask(*said, credential=test_accounting.MASTER)))
+
+    def test_read_once(self) -> None:
+        """
+        A plain chat is read as one, which takes a tenth of the work, also where its body comes behind its head and may
+        name one of them.
+        """
+        self.customer(max_budget=A_LOT)
+        body = CHAT[:-1] + b',"user":"mill"}'
+        whole = request(
+            b"/mistral/v1/chat/completions",
+            (b"Authorization", f"Bearer {test_accounting.KEY}".encode()),
+            (b"Content-Type", b"application/json"),
+            method=b"POST",
+            body=body,
+        )
+        client = self.house.send(whole.removesuffix(body))
+        profile = Profile()
+        profile.runcall(client.send, body)
+        self.assertEqual(1, len(self.house.script.connections))
+        called = {entry.code for entry in profile.getstats()}
+        self.assertEqual((True, False), (read_plain.__code__ in called, ask.__code__ in called))
 
     def test_defaults(self) -> None:
         """
