@@ -58,6 +58,17 @@ class LimitsTests(TestCase):
     def check(self, expected: list[Limit], found: Limits) -> None:
         self.assertEqual(sorted(expected, key=repr), sorted(found.all, key=repr))
 
+    def test_beside(self) -> None:
+        """
+        Limits beside others bind all together, also when the same ones come again, and others after them.
+        """
+        own, looser, of_proxy = usd(1), usd(2), limit("requests", 3, subject="proxy", whose="proxy")
+        for each in own, looser, own:
+            found = Limits((each,)).beside(Limits((of_proxy,)))
+            self.assertEqual(((each, of_proxy), True), (found.all, found.needs_body))
+        self.check([own], Limits((own,)).beside(UNLIMITED))
+        self.check([of_proxy], UNLIMITED.beside(Limits((of_proxy,))))
+
     def check_closed(self, why: str, found: Limits, *, model: str = "") -> None:
         [closed] = [each for each in found.all if why in each.name]
         self.assertEqual(("requests", 0, model), (closed.kind, closed.cap, closed.model))

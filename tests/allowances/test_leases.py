@@ -5,13 +5,14 @@ Leases: calls that draw from one hold, by the room of the allowances, with a rea
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.allowances.desk import LEASE_US, LEAST_CALLS, PART
-from dheera.allowances.lease import TELL_SECONDS
+from dheera.allowances.lease import TELL_SECONDS, Lease
 from dheera.errors import BudgetExceeded, RateLimited, Refusal, StoreAway
 from dheera.holding import Allowance
 from dheera.limits import Limit
@@ -127,6 +128,19 @@ class DrawTests(HouseCase):
         self.house.take("w1", BUDGET, nano=200)
         self.house.wait(0)
         self.assertLessEqual(self.house.stand()[1], 10 + 200 * (LEAST_CALLS + 3))
+
+    def test_all_or_nothing(self) -> None:
+        """
+        A call for which a lease has too little of one allowance takes nothing of the others either.
+        """
+        bounds = BUDGET, limit("tokens", 100_000)
+        self.heat(*bounds, nano=10, tokens=10)
+        hold: Any = self.house.take("w1", *bounds, nano=10, tokens=10).hold
+        lease: Lease = hold._source
+        left = lease.spare(KEY)
+        self.assertIsNone(lease.draw([("usd", 10), ("tokens", 100_000)]))
+        self.assertEqual(left, lease.spare(KEY))
+        self.assertGreater(left, 0)
 
     def test_other_limits(self) -> None:
         """

@@ -56,16 +56,18 @@ class FieldTests(SynchronousTestCase):
 
     def test_tightest(self) -> None:
         """
-        Of several of a kind, the one of which least is left.
+        Of several of a kind, the one of which least is left, whatever their caps.
         """
         fields = dict(
             fields_of(
-                [share("requests", 100), share("requests", 10), share("requests", 50)],
-                [Standing(taken=95), Standing(taken=6), Standing(taken=1)],
+                [share("requests", 10), share("requests", 100), share("requests", 50)],
+                [Standing(taken=6), Standing(taken=97), Standing(taken=1)],
                 0,
             )
         )
-        self.assertEqual((b"4", b"10"), (fields[b"x-dheera-remaining-requests"], fields[b"x-ratelimit-limit-requests"]))
+        self.assertEqual(
+            (b"3", b"100"), (fields[b"x-dheera-remaining-requests"], fields[b"x-ratelimit-limit-requests"])
+        )
 
     def test_for_ever(self) -> None:
         """
