@@ -14,7 +14,7 @@ from dheera.proxy.affording import MOST_UNCAPPED
 from dheera.proxy.asking import ask
 from dheera.proxy.plain import read_plain
 from dheera.records import Begun, Record
-from dheera.settings import AllowanceSettings, LimitSettings
+from dheera.settings import AllowanceSettings, KeySettings, LimitSettings
 from dheera.spool.memory import MemorySpool
 from tests.house import LAST_CHUNK, Answer, House, in_chunks, read_answer, request
 from tests.network import UPSTREAM_HOST, Peer
@@ -168,6 +168,16 @@ class BudgetTests(Affording):
         refused = self.ask(body=b'{"model":"m","max_tokens":1,"max_tokens":100000,"messages":[]}')
         self.assertEqual(400, self.heard(refused).status)
         self.assertEqual([], self.house.script.connections)
+
+    def test_too_large(self) -> None:
+        """
+        What is larger than what may be looked into is refused, also if it is plain, and here with its head.
+        """
+        self.build(keys=KeySettings(inspected_bytes=len(CHAT)))
+        self.limited(max_budget=A_LOT)
+        self.assertEqual(413, self.heard(self.ask(body=CHAT + b" ")).status)
+        self.ask()
+        self.assertEqual(1, len(self.house.script.connections))
 
     def test_no_usage(self) -> None:
         """
