@@ -134,7 +134,12 @@ Each program's figures, by their keys.
 def ratio(one: Summary | None, other: Summary | None) -> float | None:
     """
     How many times the other; None where one is unknown or the other is not positive.
+
+    Where both were there in each round it is the middle of what the rounds say: a machine that is slower for a while is
+    so for both.
     """
     if one is None or other is None or other.median <= 0:
         return None
+    if len(one.rounds) == len(other.rounds) and min(other.rounds) > 0:
+        return statistics.median(mine / its for mine, its in zip(one.rounds, other.rounds, strict=True))
     return one.median / other.median

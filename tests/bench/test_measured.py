@@ -46,6 +46,10 @@ class DocumentTests(TestCase):
         self.assertEqual(160.0, found["figures"][PLAIN]["dheera"][CPU]["median"])
         self.assertEqual({"dheera": {CPU: 8.0}}, found["ratios"][PLAIN])
 
+    def test_rounds_are_compared_each_by_itself(self) -> None:
+        found = measured({"dheera": {CPU: [90.0, 300.0, 80.0]}, "nginx": {CPU: [10.0, 30.0, 20.0]}}).plain()
+        self.assertEqual(9.0, found["ratios"][PLAIN]["dheera"][CPU])
+
     def test_rounds_of_several_runs_add_up(self) -> None:
         one = measured({"dheera": {CPU: [1.0]}, "nginx": {CPU: [2.0]}})
         other = measured({"dheera": {CPU: [3.0], "idle_mib": [50.0]}})
