@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -303,6 +304,17 @@ class Memory:
         Files and sockets that it has open.
         """
         return len(list((self._folder / "fd").iterdir()))
+
+    @property
+    def sockets(self) -> int:
+        """
+        Sockets that it has open. Files of its database may be opened at any time.
+        """
+        count = 0
+        for each in (self._folder / "fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                count += str(each.readlink()).startswith("socket:")
+        return count
 
     def _kilobytes(self, name: str) -> int:
         [line] = [line for line in (self._folder / "status").read_text().splitlines() if line.startswith(name + ":")]

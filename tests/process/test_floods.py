@@ -96,7 +96,7 @@ class NeverReadingTests(TestCase):
             ExitStack() as stack,
         ):
             memory = Memory(daemon)
-            quiet = memory.open_files
+            quiet = memory.sockets
             memory.forget_peak()
             before = memory.peak_bytes
             for _ in range(crowd):
@@ -106,7 +106,7 @@ class NeverReadingTests(TestCase):
                 for _ in range(crowd):
                     self.assertTrue(each.acquire(timeout=PATIENCE_SECONDS))
             self.assertLess(memory.peak_bytes - before, 10 * MEBIBYTE)
-            eventually(lambda: memory.open_files <= quiet + 2, "all their connections are closed")
+            eventually(lambda: memory.sockets <= quiet + 2, "all their connections are closed")
             self.assertTrue(alive(daemon.url))
         self.assertEqual({200}, {*heard})
 
@@ -204,7 +204,7 @@ class SlowTests(TestCase):
             ThreadPoolExecutor(len(self.ATTACKS)) as pool,
         ):
             memory = Memory(daemon)
-            quiet = memory.open_files
+            quiet = memory.sockets
             memory.forget_peak()
             before = memory.peak_bytes
             crowd = ("-c", str(self.CROWD), "-r", str(self.CROWD), "-u", daemon.mistral + "/v1/models")
@@ -227,7 +227,7 @@ class SlowTests(TestCase):
                     how = b"Hit test time limit" if name == "read" else b"No open connections left"
                     self.assertIn(how, said)
             self.assertLess(memory.peak_bytes - before, 30 * MEBIBYTE)
-            eventually(lambda: memory.open_files <= quiet + 8, "their connections are closed, on both sides")
+            eventually(lambda: memory.sockets <= quiet + 8, "their connections are closed, on both sides")
         self.assertEqual({200}, {*heard})
 
 

@@ -215,7 +215,7 @@ class ManyTests(TestCase):
 
         with Upstream(script) as upstream, in_front_of(upstream.url) as daemon:
             memory = Memory(daemon)
-            quiet = memory.open_files
+            quiet = memory.sockets
 
             def visit(count: int) -> None:
                 whole = request("POST", "/mistral/v1/x", body=bytes(100))
@@ -233,8 +233,8 @@ class ManyTests(TestCase):
                         client.reset()
 
             visit(200)
-            eventually(lambda: memory.open_files <= quiet + 2, "the connections are closed")
+            eventually(lambda: memory.sockets <= quiet + 2, "the connections are closed")
             before = memory.bytes
             visit(800)
-            eventually(lambda: memory.open_files <= quiet + 2, "the connections are closed")
+            eventually(lambda: memory.sockets <= quiet + 2, "the connections are closed")
             self.assertLess(memory.bytes - before, MOST_GROWTH)
