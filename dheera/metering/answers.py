@@ -83,17 +83,15 @@ def _plain_meter(endpoint: str, method: bytes, kind: bytes, wanted: Wanted) -> M
     a batch, which is told of nowhere else.
     """
     is_use = method == b"POST"
-    if is_use and kind == _JSON:  # most are
-        return _JsonMeter(wanted.annotates, endpoint in FREE)
     meter: Meter | None = None
-    if method == b"GET" and endpoint == _BATCH:
+    if is_use and (kind == _JSON or (kind.startswith(b"application/") and kind.endswith(b"+json"))):  # most are
+        meter = _JsonMeter(wanted.annotates, endpoint in FREE)
+    elif method == b"GET" and endpoint == _BATCH:
         meter = BatchMeter()
     elif kind == _EVENTS:
         meter = EventMeter(Gist(bills=is_use))
     elif is_use and kind in _LINES:
         meter = LineMeter()
-    elif is_use and kind.startswith(b"application/") and kind.endswith(b"+json"):
-        meter = _JsonMeter(wanted.annotates, endpoint in FREE)
     return meter
 
 
