@@ -60,7 +60,8 @@ class Reader(Protocol):
 
     def read(self, most: int) -> Sequence[Entry]:
         """
-        What comes next, *most* entries and a mebibyte or so; always at least one, if there is one. The cursor stays.
+        What comes next, *most* entries and a mebibyte or so; always at least one, if there is one, also of what ended
+        in this very turn of the reactor. The cursor stays.
         """
         ...
 

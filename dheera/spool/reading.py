@@ -40,6 +40,7 @@ class FileReader:
     What it has at hand begins where it is; if it is not all that there is, the files have the rest.
 
     :param essential: nothing that it has not read is ever thrown away.
+    :param flush: writes what is held, so that it can be read, too.
     :param rouse: somebody waits, and there is something.
     :param moved: the place has changed.
     :ivar dropped: lines that it will never read, since this process began.
@@ -47,6 +48,7 @@ class FileReader:
 
     name: str
     essential: bool
+    _flush: Callable[[], None]
     _rouse: Callable[[], None]
     _moved: Callable[[], None]
     dropped: int = field(init=False, default=0)
@@ -84,6 +86,7 @@ class FileReader:
         """
         What comes next.
         """
+        self._flush()  # when dheera stops, what ended last is read in the very turn in which it did
         while not self._follows and len(self._at_hand) < most and self._at_hand_bytes < READ_BYTES:
             if not self._fetch(most - len(self._at_hand), _BLOCK_BYTES):
                 break

@@ -147,7 +147,7 @@ class FileSpool:
         """
         reader = self._readers.get(name)
         if reader is None:
-            reader = self._readers[name] = FileReader(name, essential, self._rouse, self._moved)
+            reader = self._readers[name] = FileReader(name, essential, self._flush, self._rouse, self._moved)
             if self._is_open:
                 reader.start(self._segments, self._segments.end)
         return reader
@@ -279,6 +279,9 @@ class FileSpool:
         if self._pen.has_turned:
             self._pen.has_turned = False
             self._room.turn()
+
+    def _flush(self) -> None:
+        self._journal.flush()
 
     def _moved(self) -> None:
         self._room.retire()

@@ -34,7 +34,8 @@ TORN = (b"", b"{", b'{"line":"end","call_id":"', b"\0" * 50)
 
 class Machine(RuleBasedStateMachine):
     """
-    Writes, reads, ends in order, dies. What ends is held until something begins, or the turn of the reactor is over.
+    Writes, reads, ends in order, dies. What ends is held until something begins, somebody reads,
+    or the turn of the reactor is over.
     """
 
     def __init__(self) -> None:
@@ -113,6 +114,7 @@ class Machine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(READERS), most=st.integers(1, 20), done=st.integers(0, 20))
     def read(self, name: str, most: int, done: int) -> None:
         entries = self.readers[name].read(most)
+        self.let_go()
         expected = self.lines[self.places[name] :][:most]
         assert names(entries) == expected
         if done and entries:

@@ -86,10 +86,23 @@ class Turns(SpoolTests):
         for name in "ca":
             spool.end(record(name))
         spool.alert(alert("d"))
-        self.assertEqual((before, []), (self.written(), drain(reader)))
+        self.assertEqual(before, self.written())
         self.clock.advance(0)
         self.assertEqual([*before, record("c"), record("a"), alert("d")], self.written())
         self.assertEqual(["c", "a", "d"], drain(reader))
+
+    def test_read(self) -> None:
+        """
+        Or when somebody reads within the turn: those who read for the last time, since dheera stops, miss nothing.
+        """
+        spool, [ledger, files] = self.spool("ledger", "files")
+        spool.end(record("a"))
+        self.assertEqual(["a"], drain(ledger))
+        self.assertEqual([record("a")], self.written())
+        spool.end(record("b"))
+        self.assertEqual((["a", "b"], ["b"]), (drain(files), drain(ledger)))
+        self.clock.advance(0)
+        self.assertEqual([record("a"), record("b")], self.written())
 
     def test_closed(self) -> None:
         """
