@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,7 @@ from dheera import __version__, logs
 from dheera.config import ConfigurationError, load
 from dheera.run import Run, Served, announce, endpoint_problems, ignore_early, raise_file_limit
 from dheera.settings import Config
+from dheera.sparing import shows_no_certificate, without_openssl
 
 log = Logger()
 
@@ -256,12 +258,17 @@ def serve(given: Mapping[str, Any]) -> None:
     :param given: what the command line says.
     """
     ignore_early()
+    config = _configuration(given)
+    with without_openssl() if shows_no_certificate(config.listen) else nullcontext():
+        _serve(given, config)
+
+
+def _serve(given: Mapping[str, Any], config: Config) -> None:
     from dheera.reactor import install  # noqa: PLC0415 - other commands run Twisted's
 
     install()
     from twisted.internet import reactor
 
-    config = _configuration(given)
     _require_endpoints(config.listen.endpoints)
     raise_file_limit()
     logs.begin(config.log_format, sys.stderr)

@@ -24,7 +24,6 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from dheera.errors import CannotStart
@@ -121,6 +120,8 @@ class Ports:
         """
         As IReactorSSL has it.
         """
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - see `dheera.sparing`
+
         dressed = TLSMemoryBIOFactory(contextFactory, isClient=False, wrappedFactory=factory)
         return self.listenTCP(port, dressed, backlog, interface)
 

@@ -11,7 +11,6 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from dheera.boundaries import Store
 from dheera.lifecycle import Hurry
@@ -73,9 +72,7 @@ class Door:
         """
         *factory*, behind TLS if the certificate is ours to show.
         """
-        if self.certificate is None:
-            return factory
-        return TLSMemoryBIOFactory(self.certificate, isClient=False, wrappedFactory=factory)
+        return factory if self.certificate is None else self.certificate.before(factory)
 
 
 @define(eq=False)

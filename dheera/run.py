@@ -21,7 +21,6 @@ import click
 from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, FirstError
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
@@ -329,6 +328,8 @@ def endpoint_problems(reactor: object, endpoints: Sequence[str]) -> list[str]:
     """
     What is wrong with endpoint strings, a sentence each: their parsers are only known to Twisted.
     """
+    from twisted.internet.endpoints import serverFromString  # noqa: PLC0415 - see `dheera.sparing`
+
     problems = []
     for each in endpoints:
         try:

@@ -32,7 +32,7 @@ LAYERS = [
     {"wire", "kinds"},
     {"settings"},
     {"definitions"},
-    {"config", "lifecycle", "logs", "reactor", "run", "notify", "sockets", "descriptors", "trust"},
+    {"config", "lifecycle", "logs", "reactor", "run", "notify", "sockets", "sparing", "descriptors", "trust"},
     {"price_rows", "holding", "changes", "ports"},
     {"children"},
     {"limits"},

@@ -1,18 +1,20 @@
 """
-The certificate that we show to clients, read again when its files change.
+The certificate that we show to clients, read again when its files change. Twisted's TLS is loaded when there is one,
+and not before: see `dheera.sparing`.
 """
 
 from __future__ import annotations
 
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
-from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from OpenSSL import SSL
 
 log = Logger()
 
@@ -47,10 +49,20 @@ class ReloadingCertificate:
         self._seen = []
         self._refresh()
 
+    def before(self, factory: IProtocolFactory) -> IProtocolFactory:
+        """
+        *factory*, behind TLS that shows this certificate.
+        """
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - as said above
+
+        return TLSMemoryBIOFactory(self, isClient=False, wrappedFactory=factory)
+
     def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
         """
         A connection with the current certificate.
         """
+        from OpenSSL import SSL  # noqa: PLC0415 - as said above
+
         self._refresh()
         return SSL.Connection(self._context, None)
 
@@ -76,6 +88,8 @@ class ReloadingCertificate:
             )
 
     def _read(self) -> SSL.Context:
+        from twisted.internet.ssl import CertificateOptions, TLSVersion  # noqa: PLC0415 - as said above
+
         certificate, key = self._files
         options: Any = CertificateOptions(raiseMinimumTo=TLSVersion.TLSv1_2, acceptableProtocols=[b"http/1.1"])
         context: SSL.Context = options.getContext()

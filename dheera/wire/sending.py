@@ -19,7 +19,7 @@ from typing import Any
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.tcp import Connection
 from twisted.internet.tcp import Server as TCPServer
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
 
@@ -48,12 +48,20 @@ def sender(transport: Any) -> Callable[[bytes], None]:
     return send
 
 
+def _lowest(transport: Any) -> Any:
+    """
+    The transport below TLS, and whatever else is wrapped around it.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
 def _socket_of(transport: Any) -> socket.socket | None:
     """
     The socket below *transport*, through TLS; ``None`` in memory.
     """
-    if isinstance(transport, TLSMemoryBIOProtocol):
-        transport = transport.transport
+    transport = _lowest(transport)
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     return handle if isinstance(handle, socket.socket) else None
 
@@ -110,7 +118,7 @@ def unsent(transport: Any) -> int:
     How many of the bytes written the peer has not acknowledged yet: in the kernel's hands, or still in Twisted's.
     """
     below = _socket_of(transport)
-    tcp: Any = transport.transport if isinstance(transport, TLSMemoryBIOProtocol) else transport
+    tcp = _lowest(transport)
     if below is None or not isinstance(tcp, Connection):
         return 0
     held = len(tcp.dataBuffer) - tcp.offset + tcp._tempDataLen  # noqa: SLF001 - as above

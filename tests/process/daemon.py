@@ -316,6 +316,12 @@ class Memory:
                 count += str(each.readlink()).startswith("socket:")
         return count
 
+    def has_loaded(self, package: str) -> bool:
+        """
+        Whether it has a library of this package.
+        """
+        return f"/{package}/" in (self._folder / "maps").read_text()
+
     def _kilobytes(self, name: str) -> int:
         [line] = [line for line in (self._folder / "status").read_text().splitlines() if line.startswith(name + ":")]
         return int(line.split()[1])

@@ -13,7 +13,7 @@ from unittest import TestCase
 
 import trustme
 
-from tests.process.daemon import Daemon, alive, eventually
+from tests.process.daemon import Daemon, Memory, alive, eventually
 
 LOOPBACK = "127.0.0.1"
 
@@ -40,7 +40,7 @@ def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 class PlainTests(TestCase):
     """
-    Doors without TLS.
+    Doors without TLS. Where there are no others, the library for it is not loaded.
     """
 
     def test_addresses(self) -> None:
@@ -49,6 +49,7 @@ class PlainTests(TestCase):
         """
         for host, told in ("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "127.0.0.1"):
             with self.subTest(host=host), Daemon("--demo", "--host", host, "--port", "0") as daemon:
+                self.assertFalse(Memory(daemon).has_loaded("cryptography"))
                 self.assertRegex(daemon.url, rf"^http://{told.replace('[', chr(92) + '[')}:[1-9][0-9]*$")
                 self.assertTrue(alive(daemon.url))
 
@@ -70,6 +71,7 @@ class PlainTests(TestCase):
             listens = [word for each in (endpoint, f"unix:{place}", endpoint) for word in ("--listen", each)]
             with Daemon("--demo", *listens) as daemon:
                 first, middle, last = daemon.addresses
+                self.assertFalse(Memory(daemon).has_loaded("cryptography"))
                 self.assertEqual(f"unix:{place}", middle)
                 self.assertNotEqual(first, last)
                 self.assertTrue(alive(first))
@@ -128,6 +130,7 @@ class TlsTests(TestCase):
             '[listen]\nhost = "127.0.0.1"\nport = 0\ntls_certificate = "certificate.pem"\ntls_key = "key.pem"\n'
         )
         with Daemon("--demo", "--config", config) as daemon:
+            self.assertTrue(Memory(daemon).has_loaded("cryptography"))
             self.assertRegex(daemon.url, r"^https://127\.0\.0\.1:[1-9][0-9]*$")
             self.assertIn("mistral-small-latest", self.trusting(daemon.url).stdout)
             plain = curl(daemon.url.replace("https:", "http:"))
