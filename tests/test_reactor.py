@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from select import select
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
@@ -16,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dheera.reactor import Reactor
+from dheera.wire.sending import sender
 from tests.house import Overheard
 
 TURNS = 200
@@ -28,10 +31,13 @@ class Hearer(Protocol):
 
     def __init__(self) -> None:
         self.heard = b""
+        self.act: Callable[[], None] | None = None
         self.reason: Failure | None = None
 
     def dataReceived(self, data: bytes) -> None:
         self.heard += data
+        if self.act is not None:
+            self.act()
         if data == b"fail":
             raise RuntimeError(data)
 
@@ -83,6 +89,39 @@ class ReactorTests(SynchronousTestCase):
         self.until(lambda: hearer.reason)
         assert hearer.reason is not None
         self.assertIsInstance(hearer.reason.value, ConnectionDone)
+
+    def test_sends_together(self) -> None:
+        """
+        What is sent while there is more than one thing to do leaves when all is done, also if a protocol fails; what
+        is sent while there is one thing leaves at once.
+        """
+        log = Overheard.by(self)
+        calls = [self.call() for _ in range(3)]
+        seen: list[bytes] = []
+
+        def answer(number: int) -> None:
+            sender(calls[number][1].transport)(b"%d" % number)
+            if select([calls[number][0]], [], [], 0)[0]:
+                seen.append(calls[number][0].recv(9))
+
+        for number, (_, hearer) in enumerate(calls):
+            hearer.act = partial(answer, number)
+        for client, _ in calls:
+            client.sendall(b"one")
+        calls[1][1].act = partial(self.fail_after, partial(answer, 1))
+        self.reactor.iterate(0.05)
+        self.assertEqual([], seen)
+        self.assertEqual([b"0", b"1", b"2"], [client.recv(9) for client, _ in calls])
+        self.assertEqual(1, len([event for event in log.events if event["log_level"] is LogLevel.critical]))
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        self.until(lambda: calls[1][1].reason)
+        calls[0][0].sendall(b"alone")
+        self.reactor.iterate(0.05)
+        self.assertEqual([b"0"], seen)
+
+    def fail_after(self, act: Callable[[], None]) -> None:
+        act()
+        raise RuntimeError
 
     def test_a_protocol_that_fails_ends_alone(self) -> None:
         """

@@ -16,36 +16,99 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
+from attrs import define, field
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.tcp import Connection
 from twisted.internet.tcp import Server as TCPServer
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 
+MOST_WAITING = 64
+LONGEST_WAITING = 16 * 1024
+
+
+@define(eq=False)
+class Outbox:
+    """
+    What is sent while the reactor has more than one thing to do waits here for the others, `MOST_WAITING` connections
+    at most, and they are sent one right behind the other: the first wakes the peer up, and finds it on its way to sleep
+    again when the next comes a tenth of a millisecond later. Waking it each time was a fifth of the time of a request.
+
+    :ivar is_open: things wait here, until `empty`.
+    """
+
+    is_open: bool = field(default=False, init=False)
+    _waiting: list[Any] = field(factory=list, init=False)
+
+    def put(self, transport: Any, data: bytes) -> None:
+        """
+        Keep *data* where Twisted keeps what it has not sent, so that all else that happens to *transport* goes by it.
+        """
+        pieces = transport._tempDataBuffer  # noqa: SLF001 - as below
+        if not pieces:
+            self._waiting.append(transport)
+        pieces.append(data)
+        transport._tempDataLen += len(data)  # noqa: SLF001
+        if len(self._waiting) >= MOST_WAITING:
+            self.send()
+
+    def empty(self) -> None:
+        """
+        Send what waits; from now on nothing does.
+        """
+        self.is_open = False
+        if self._waiting:
+            self.send()
+
+    def send(self) -> None:
+        """
+        Send what waits up to now.
+        """
+        waiting, self._waiting = self._waiting, []
+        for transport in waiting:
+            pieces = transport._tempDataBuffer  # noqa: SLF001
+            # If it is not here any more, or more than this, Twisted sends it, or has done so.
+            if pieces and transport.connected and not transport.dataBuffer:
+                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                rest = _rest(transport, data)
+                transport._tempDataBuffer, transport._tempDataLen = [rest] if rest else [], len(rest)  # noqa: SLF001
+                if rest:
+                    transport.startWriting()
+
 
 def sender(transport: Any) -> Callable[[bytes], None]:
     """
-    A function that writes bytes to *transport*: to a plain socket with nothing queued at once, otherwise, and whatever
-    the socket does not take, in Twisted's usual way. So order, back-pressure and the telling of errors stay Twisted's.
+    A function that writes bytes to *transport*: to a plain socket with nothing queued at once, or with others when the
+    reactor is busy (`Outbox`); otherwise, and whatever the socket does not take, in Twisted's usual way. So order,
+    back-pressure and the telling of errors stay Twisted's.
     """
     if not isinstance(transport, Connection) or transport.TLS:
         return transport.write  # type: ignore[no-any-return]  # untyped there
+    outbox: Outbox = getattr(transport.reactor, "outbox", None) or Outbox()
 
     def send(data: bytes) -> None:
-        if transport.connected and not (
-            transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting  # noqa: SLF001 - see above
-        ):
-            try:
-                sent = transport.socket.send(data)
-            except OSError:
-                sent = 0  # full, or broken: Twisted will find out
-            if sent == len(data):
+        if transport.connected and not (transport.dataBuffer or transport.disconnecting):
+            if outbox.is_open and transport._tempDataLen + len(data) <= LONGEST_WAITING:  # noqa: SLF001 - see above
+                outbox.put(transport, data)
                 return
-            if sent:
-                data = data[sent:]
+            if not transport._tempDataBuffer:  # noqa: SLF001
+                data = _rest(transport, data)
+                if not data:
+                    return
         transport.write(data)
 
     return send
+
+
+def _rest(transport: Any, data: bytes) -> bytes:
+    """
+    What is left of *data* once its socket has taken what it takes now.
+    """
+    try:
+        sent = transport.socket.send(data)
+    except OSError:
+        return data  # full, or broken: Twisted will find out
+    return b"" if sent == len(data) else data[sent:]
 
 
 def _lowest(transport: Any) -> Any:

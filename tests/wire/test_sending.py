@@ -13,7 +13,7 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.wire.sending import has_left, quiet, sender, unsent
+from dheera.wire.sending import LONGEST_WAITING, MOST_WAITING, Outbox, has_left, quiet, sender, unsent
 
 
 class Loop:
@@ -23,6 +23,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.writers: set[object] = set()
+        self.outbox = Outbox()
 
     def addWriter(self, one: object) -> None:  # noqa: N802 - Twisted's name
         self.writers.add(one)
@@ -162,6 +163,130 @@ class Sending(SynchronousTestCase):
         self.assertEqual(b"abc", transport.value())
         self.transport.TLS = True
         self.assertEqual(self.transport.write, sender(self.transport))
+
+
+class Busy(Sending):
+    """
+    While the reactor has more to do than this.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.outbox = self.loop.outbox
+        self.outbox.is_open = True
+
+    def drain(self) -> bytes:
+        self.outbox.empty()
+        return super().drain()
+
+    def test_at_once(self) -> None:
+        """
+        What is sent waits for the others, counts as unsent, and leaves as one when they are done, without the reactor.
+        """
+        self.send(b"abc")
+        self.send(b"def")
+        self.assertEqual((b"", 6), (self.received(), unsent(self.transport)))
+        self.outbox.empty()
+        self.assertEqual((b"abcdef", set()), (self.received(), self.loop.writers))
+        self.send(b"ghi")
+        self.assertEqual(b"ghi", self.received())
+
+    def test_long(self) -> None:
+        """
+        Much of it does not wait; what does leaves before it.
+        """
+        much = b"x" * (LONGEST_WAITING + 1)
+        self.send(much)
+        self.assertEqual(much, self.received())
+        self.send(b"first")
+        self.send(much)
+        self.assertIn(self.transport, self.loop.writers)
+        self.outbox.empty()
+        self.assertEqual(b"first" + much, self.received())
+        self.transport.doWrite()
+        self.assertEqual(set(), self.loop.writers)
+
+    def test_many(self) -> None:
+        """
+        No more than so many wait.
+        """
+        loop: Any = self.loop
+        self.send(b"first")
+        for number in range(1, MOST_WAITING):
+            self.assertEqual(b"", self.received(), number)
+            ours, theirs = socket.socketpair()
+            self.addCleanup(ours.close)
+            self.addCleanup(theirs.close)
+            transport: Any = Connection(ours, Protocol(), loop)
+            transport.connected = True
+            sender(transport)(b"another")
+        self.assertEqual((b"first", b"another"), (self.received(), theirs.recv(9)))
+
+    def test_taken_in_part(self) -> None:
+        """
+        What the socket does not take leaves later, in order.
+        """
+        filled = 0
+        while True:
+            try:
+                filled += self.transport.socket.send(b"x" * 65536)
+            except BlockingIOError:
+                break
+        self.send(b"abc")
+        self.outbox.empty()
+        self.assertIn(self.transport, self.loop.writers)
+        self.send(b"def")
+        self.assertEqual(b"x" * filled + b"abcdef", super().drain())
+
+    def test_behind(self) -> None:
+        """
+        Twisted's own way keeps its place among what waits.
+        """
+        self.send(b"first")
+        self.transport.write(b"second")
+        self.send(b"third")
+        self.outbox.empty()
+        self.transport.write(b"fourth")
+        self.send(b"fifth")
+        self.assertEqual(b"firstsecondthirdfourthfifth", self.drain())
+
+    def test_written_meanwhile(self) -> None:
+        """
+        What Twisted has sent in the same turn is not sent again.
+        """
+        self.send(b"abc")
+        self.transport.doWrite()
+        self.assertEqual(b"abc", self.received())
+        self.outbox.empty()
+        self.assertEqual(b"", self.received())
+
+    def test_closed(self) -> None:
+        """
+        What was sent before the end arrives before it.
+        """
+        self.send(b"abc")
+        self.transport.loseConnection()
+        self.outbox.empty()
+        self.assertEqual((b"abc", main.CONNECTION_DONE), (self.received(), self.transport.doWrite()))
+
+    def test_lost(self) -> None:
+        """
+        A connection that ends meanwhile takes with it what waits.
+        """
+        self.send(b"abc")
+        self.transport.connected = False
+        self.outbox.empty()
+        self.assertEqual((b"", set()), (self.received(), self.loop.writers))
+
+    def test_broken(self) -> None:
+        """
+        That the peer is gone is told in Twisted's way.
+        """
+        self.send(b"abc")
+        self.theirs.close()
+        self.outbox.empty()
+        self.assertIn(self.transport, self.loop.writers)
+        self.assertIs(main.CONNECTION_LOST, self.transport.doWrite())
 
 
 class Below(Sending):
