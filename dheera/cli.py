@@ -259,8 +259,16 @@ def serve(given: Mapping[str, Any]) -> None:
     """
     ignore_early()
     config = _configuration(given)
-    with without_openssl() if shows_no_certificate(config.listen) else nullcontext():
+    with without_openssl() if _needs_no_openssl(config) else nullcontext():
         _serve(given, config)
+
+
+def _needs_no_openssl(config: Config) -> bool:
+    from dheera.sinks.catalogue import KINDS  # noqa: PLC0415 - other commands do without
+
+    # What the sinks of others need, nobody knows.
+    kinds = {table.get("kind") or name for name, table in config.sinks.items()}
+    return shows_no_certificate(config.listen) and kinds <= KINDS.keys()
 
 
 def _serve(given: Mapping[str, Any], config: Config) -> None:

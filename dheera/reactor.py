@@ -19,6 +19,10 @@ from twisted.python import log
 
 from dheera.wire.sending import Outbox
 
+MOST_TOGETHER = 64
+"""
+After so many events, what is sent waits no longer for others: some milliseconds.
+"""
 _LEANT_ON = ("_poller", "_selectables", "_doReadOrWrite", "_disconnectSelectable")
 """
 What Twisted does not promise to keep.
@@ -45,14 +49,14 @@ class Reactor(EPollReactor):
         selectables, outbox = self._selectables, self.outbox
         events = self._poller.poll(timeout, len(selectables))
         outbox.is_open = len(events) > 1
-        for number, event in events:
+        for count, (number, event) in enumerate(events, 1):
             selectable = selectables.get(number)
             if event == EPOLLIN and isinstance(selectable, Connection):
                 self._read(selectable)
             elif selectable is not None:
-                if event != EPOLLIN:
-                    outbox.send()  # it may be lost now
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, number, event)
+            if not count % MOST_TOGETHER:
+                outbox.send()
         outbox.empty()
 
     doIteration = doPoll  # noqa: N815 - Twisted's name
@@ -67,8 +71,14 @@ class Reactor(EPollReactor):
             log.err()
             why = error
         if why:
-            self.outbox.send()  # a peer that has sent all that it will may still read
             log.callWithLogger(connection, self._disconnectSelectable, connection, why, isRead=True)
+
+    def _disconnectSelectable(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802 - Twisted's name
+        """
+        As there; but what waits leaves first: a peer that has sent all that it will may still read.
+        """
+        self.outbox.send()
+        super()._disconnectSelectable(*args, **kwargs)  # type: ignore[no-untyped-call]  # untyped there
 
 
 def install(make: type[EPollReactor] = Reactor) -> None:

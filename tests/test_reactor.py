@@ -17,6 +17,7 @@ from twisted.logger import LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+import dheera.reactor
 from dheera.reactor import Reactor
 from dheera.wire.sending import sender
 from tests.house import Overheard
@@ -118,6 +119,24 @@ class ReactorTests(SynchronousTestCase):
         calls[0][0].sendall(b"alone")
         self.reactor.iterate(0.05)
         self.assertEqual([b"0"], seen)
+
+    def test_sends_in_a_flood(self) -> None:
+        """
+        But after so many things nobody waits for the rest.
+        """
+        self.patch(dheera.reactor, "MOST_TOGETHER", 2)
+        calls = [self.call() for _ in range(3)]
+        arrived: list[int] = []
+        for client, hearer in calls:
+
+            def answer(transport: object = hearer.transport) -> None:
+                sender(transport)(b"answer")
+                arrived.append(len(select([client for client, _ in calls], [], [], 0)[0]))
+
+            hearer.act = answer
+            client.sendall(b"one")
+        self.reactor.iterate(0.05)
+        self.assertEqual([0, 0, 2], arrived)
 
     def fail_after(self, act: Callable[[], None]) -> None:
         act()

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from unittest import TestCase
 
 from dheera.records import Record, parsed
+from tests.process.daemon import ANY_PORT, Daemon, Memory
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "plugin" / "twisted"
 COMMAND = [sys.executable, "-c", "from dheera.commands.sinks import sinks; sinks()"]
@@ -76,6 +77,14 @@ class PluginTests(TestCase):
         self.assertEqual(2, done.returncode)
         self.assertIn("[sinks.udp] hoste: found no such setting, did you mean host?", done.stderr)
         self.assertIn("[sinks.udp] host: is not said, wanted a text", done.stderr)
+
+    def test_finds_all_of_twisted(self) -> None:
+        """
+        A daemon with such a sink has Twisted's TLS, which it does without otherwise: the sink may want it.
+        """
+        path = {"PYTHONPATH": os.pathsep.join([str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+        with Daemon("--demo", *ANY_PORT, said=path, settings='[sinks.udp]\nhost = "127.0.0.1"\nport = 9\n') as daemon:
+            self.assertTrue(Memory(daemon).has_loaded("cryptography"))
 
     def test_nearly(self) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from dheera.wire.sending import LONGEST_WAITING, MOST_WAITING, Outbox, has_left, quiet, sender, unsent
+from dheera.wire.sending import LONGEST_WAITING, Outbox, has_left, quiet, sender, unsent
 
 
 class Loop:
@@ -205,22 +205,6 @@ class Busy(Sending):
         self.assertEqual(b"first" + much, self.received())
         self.transport.doWrite()
         self.assertEqual(set(), self.loop.writers)
-
-    def test_many(self) -> None:
-        """
-        No more than so many wait.
-        """
-        loop: Any = self.loop
-        self.send(b"first")
-        for number in range(1, MOST_WAITING):
-            self.assertEqual(b"", self.received(), number)
-            ours, theirs = socket.socketpair()
-            self.addCleanup(ours.close)
-            self.addCleanup(theirs.close)
-            transport: Any = Connection(ours, Protocol(), loop)
-            transport.connected = True
-            sender(transport)(b"another")
-        self.assertEqual((b"first", b"another"), (self.received(), theirs.recv(9)))
 
     def test_taken_in_part(self) -> None:
         """
