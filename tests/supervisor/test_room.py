@@ -195,6 +195,7 @@ class SupervisorTests(TestCase):
         await self.until("starts", ["1", "1", "1", "2"])
         while not any("until worker 1 serves" in line for line in self.heard.lines(LogLevel.warn)):
             await self.pause()
+        await self.pause()  # its socket is closed in the turn behind that line
         self.assertEqual({"2": before["2"]}, await self.callees())
         self.break_worker(1, is_broken=False)
         while "1" not in await self.callees(5):
