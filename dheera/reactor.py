@@ -19,6 +19,10 @@ from twisted.python import log
 
 from dheera.wire.sending import Outbox
 
+FEW = 2
+"""
+With no more events than these, nothing waits: little would be won, and streams flow like that.
+"""
 MOST_TOGETHER = 64
 """
 After so many events, what is sent waits no longer for others: some milliseconds.
@@ -48,7 +52,7 @@ class Reactor(EPollReactor):
         """
         selectables, outbox = self._selectables, self.outbox
         events = self._poller.poll(timeout, len(selectables))
-        outbox.is_open = len(events) > 1
+        outbox.is_open = len(events) > FEW
         for count, (number, event) in enumerate(events, 1):
             selectable = selectables.get(number)
             if event == EPOLLIN and isinstance(selectable, Connection):

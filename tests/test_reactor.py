@@ -93,7 +93,7 @@ class ReactorTests(SynchronousTestCase):
 
     def test_sends_together(self) -> None:
         """
-        What is sent while there is more than one thing to do leaves when all is done, also if a protocol fails; what
+        What is sent while there is much to do leaves when all is done, also if a protocol fails; what
         is sent while there is one thing leaves at once.
         """
         log = Overheard.by(self)

@@ -49,7 +49,7 @@ class FileSettings(SinkSettings, frozen=True, kw_only=True):
     compress: bool = True
     fsync: bool = False
     batch_records: int = 1000
-    batch_seconds: float = 0.5
+    batch_seconds: float = 0.2
 
 
 @define(eq=False)

@@ -32,7 +32,7 @@ Of bytes that wait for one connection.
 @define(eq=False)
 class Outbox:
     """
-    What is sent while the reactor has more than one thing to do waits here, and leaves together: the first piece wakes
+    What is sent while the reactor has several things to do waits here, and leaves together: the first piece wakes
     the peer, the others find it awake. A tenth of a millisecond apart, each would find it asleep again, and to wake it
     each time was a quarter of the time of a request.
 
@@ -69,10 +69,11 @@ class Outbox:
             pieces = transport._tempDataBuffer  # noqa: SLF001
             # If it is not here any more, or more than this, Twisted sends it, or has done so.
             if pieces and transport.connected and not transport.dataBuffer:
-                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                rest = _rest(transport, data)
-                transport._tempDataBuffer, transport._tempDataLen = [rest] if rest else [], len(rest)  # noqa: SLF001
+                rest = _rest(transport, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                pieces.clear()
+                transport._tempDataLen = len(rest)  # noqa: SLF001
                 if rest:
+                    pieces.append(rest)
                     transport.startWriting()
 
 
