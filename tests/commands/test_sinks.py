@@ -65,7 +65,7 @@ class Listed(SinksCase):
         done = self.say("list")
         self.assertEqual((0, ""), (done.returncode, done.stderr))
         lines = done.stdout.splitlines()
-        self.assertEqual(["files", "file", "meta", "all", "all", "1000", "0.5"], lines[1].split())
+        self.assertEqual(["files", "file", "meta", "all", "all", "1000", "0.2"], lines[1].split())
         self.assertEqual(["hook", "webhook"], lines[2].split()[:2])
         self.assertIn("datadog, elasticsearch, file", lines[3])
 
